@@ -1,0 +1,62 @@
+# `make` lists the targets. Two matter: `make demo` and `make test`; both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DEMO_DATA ?= $(if $(DATA),$(DATA),examples/support)
+RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
+SEED ?= 0
+ARGS ?=
+export SEED
+
+.PHONY: help setup demo demo-full show-demo run up test test-fast lint format proto lock clean
+
+help:
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(INSTALLED) ## set up .venv from the lock files (two to five minutes, once)
+
+$(INSTALLED): requirements/cpu.txt requirements/cpu-torch.txt pyproject.toml tools/install
+	PYTHON=$(PYTHON) tools/install .venv
+	@touch $@
+
+demo: $(INSTALLED) ## the main job on two documents: real model, real teacher, under 30 minutes [DATA= SEED= ARGS=]
+	$(BIN)/seal demo --data $(DEMO_DATA) --seed $(SEED) $(ARGS)
+
+demo-full: $(INSTALLED) ## all documents, consolidated promotion, up to two hours [DATA= SEED= ARGS=]
+	$(BIN)/seal demo --full --data $(DEMO_DATA) --seed $(SEED) $(ARGS)
+
+show-demo: $(INSTALLED) ## the demo, with its result as one JSON object on the last line
+	@$(BIN)/seal demo --data $(DEMO_DATA) --seed $(SEED) --json-result $(ARGS)
+
+run: $(INSTALLED) ## a run over your own tasks against `make up` [DATA= ARGS=]
+	$(BIN)/seal run $(RUN_DATA) $(ARGS)
+
+up: $(INSTALLED) ## the three services on this machine, until Ctrl-C
+	$(BIN)/seal up $(ARGS)
+
+test: lint ## lint, types, contract, and every test, the real model and vLLM included
+	$(BIN)/pytest $(ARGS)
+
+test-fast: $(INSTALLED) ## tests without real models
+	$(BIN)/pytest -m 'not model and not vllm and not e2e' $(ARGS)
+
+lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
+	tools/check_breaking
+
+format: $(INSTALLED) ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(INSTALLED) ## write the generated contract anew
+	$(BIN)/python tools/generate_contract.py
+
+lock: ## resolve requirements/ anew (needs uv) [ARGS=]
+	tools/lock $(ARGS)
+
+clean: ## remove what was made here, but not the model cache
+	rm -rf .venv .seal .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,98 @@
+"""The project's exceptions: one small hierarchy that knows nothing of gRPC.
+
+common/rpc/status.py maps each class to a status code. Messages carry ids and field names, never passages, answers or
+tensors: they travel to callers and into logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One field that breaks a limit: its path in the request, and what is wrong."""
+
+    path: str
+    reason: str
+
+
+class SealError(Exception):
+    """Base class. `reason` is a constant for machines, UPPER_SNAKE_CASE; `ids` name what it is about."""
+
+    reason = "INTERNAL"
+
+    def __init__(self, message: str, *, reason: str | None = None, ids: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or type(self).reason
+        self.ids = dict(ids or {})
+
+
+class InvalidRequest(SealError):
+    """The request breaks a limit. Every violation is named."""
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(f"{v.path}: {v.reason}" for v in violations))
+        self.violations = tuple(violations)
+
+
+class InvalidConfig(SealError):
+    """The configuration cannot be used; the message names file and key."""
+
+    reason = "INVALID_CONFIG"
+
+
+class NotFound(SealError):
+    reason = "NOT_FOUND"
+
+
+class Conflict(SealError):
+    """The same id came with other content."""
+
+    reason = "ID_REUSED"
+
+
+class StaleGeneration(SealError):
+    """A compare-and-swap lost: the caller saw an older state."""
+
+    reason = "STALE_GENERATION"
+
+
+class NotPossible(SealError):
+    """Well-formed, but not in the present state."""
+
+    reason = "FAILED_PRECONDITION"
+
+
+class TooMuch(SealError):
+    """Over a limit of load or size that may be free again later."""
+
+    reason = "RESOURCE_EXHAUSTED"
+
+
+class Corrupt(SealError):
+    """Stored bytes do not match their digest, or a stored file cannot be read."""
+
+    reason = "DATA_CORRUPT"
+
+
+class Unavailable(SealError):
+    """A peer cannot be reached; worth another try."""
+
+    reason = "UNAVAILABLE"
+
+
+class Expired(SealError):
+    """The deadline passed."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(SealError):
+    """The caller, or an operator, called it off."""
+
+    reason = "CANCELLED"

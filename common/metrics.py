@@ -1,0 +1,37 @@
+"""Prometheus metrics that every service has, and the port that serves them.
+
+Names start with `seal_`; labels are few and bounded, never an id. A service declares its own metrics beside the actor
+that moves them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+RPC_SECONDS = Histogram(
+    "seal_rpc_seconds",
+    "Time of gRPC calls, from first byte to status.",
+    ["method", "code"],
+    buckets=(0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300, 1800, 7200),
+)
+RPCS_IN_FLIGHT = Gauge("seal_rpcs_in_flight", "gRPC calls under way.", ["method"])
+READY = Gauge("seal_ready", "1 when the service answers its RPCs.")
+PHASE_SECONDS = Counter("seal_phase_seconds", "Time spent in heavy phases.", ["phase"])
+PHASE_WAIT_SECONDS = Counter("seal_phase_wait_seconds", "Time spent waiting for another heavy phase.", ["phase"])
+
+
+class Closable(Protocol):
+    """A running metrics endpoint."""
+
+    def shutdown(self) -> None: ...
+
+
+def serve_metrics(listen: str) -> Closable | None:
+    """Serves /metrics at host:port on a thread of its own; None when `listen` is empty."""
+    if not listen:
+        return None
+    host, _, port = listen.rpartition(":")
+    server, _ = start_http_server(int(port), addr=host)
+    return server

@@ -1,0 +1,125 @@
+"""Runs one service: health, reflection, interceptors, metrics, and a shutdown that lets calls end.
+
+Health "" (liveness) answers from the start; the service's own name (readiness) is SERVING once its models are loaded.
+At shutdown it turns NOT_SERVING, calls drain, then the service stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from common.config import ServiceConfig
+from common.errors import InvalidConfig
+from common.metrics import READY, serve_metrics
+from common.rpc.interceptors import CallInterceptor
+
+Step = Callable[[], Awaitable[None]]
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers. `target` is host:port as a client dials it."""
+
+    target: str
+    port: int
+
+
+async def _nothing() -> None:
+    return None
+
+
+@asynccontextmanager
+async def running(
+    config: ServiceConfig,
+    *,
+    service: str,
+    add: Callable[[grpc.aio.Server], None],
+    start: Step = _nothing,
+    stop: Step = _nothing,
+) -> AsyncIterator[Running]:
+    """A service from its first health answer to its last call.
+
+    `start` loads models (liveness answers meanwhile); `stop` releases them after the last call.
+    Raises InvalidConfig when the address cannot be had.
+    """
+    log = structlog.get_logger("server")
+    server = grpc.aio.server(interceptors=[CallInterceptor(config.default_deadline_seconds)], options=_options(config))
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    await checks.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+    add(server)
+    if config.reflection:
+        names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(config.listen)
+    except RuntimeError:
+        raise InvalidConfig(f"listen: cannot listen at {config.listen}; is the port in use?") from None
+    try:
+        metrics = serve_metrics(config.metrics_listen)
+    except OSError as error:
+        raise InvalidConfig(f"metrics_listen: cannot listen at {config.metrics_listen}: {error.strerror}") from None
+    await server.start()
+    try:
+        await start()
+        await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+        READY.set(1)
+        log.info("serving", listen=config.listen, port=port)
+        yield Running(f"{config.listen.rpartition(':')[0]}:{port}", port)
+    finally:
+        READY.set(0)
+        await checks.enter_graceful_shutdown()
+        await server.stop(config.grace_seconds)
+        await stop()
+        if metrics is not None:
+            metrics.shutdown()
+        log.info("stopped")
+
+
+async def serve(
+    config: ServiceConfig,
+    *,
+    service: str,
+    add: Callable[[grpc.aio.Server], None],
+    start: Step = _nothing,
+    stop: Step = _nothing,
+) -> None:
+    """Runs a service until SIGTERM or SIGINT, which also end a start that is still under way."""
+    stopping = asyncio.Event()
+    starting = asyncio.current_task()
+
+    def on_signal() -> None:
+        stopping.set()
+        if starting is not None:
+            starting.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        async with running(config, service=service, add=add, start=start, stop=stop):
+            starting = None
+            await stopping.wait()
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+
+
+def _options(config: ServiceConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.max_message_mib * MIB),
+        ("grpc.max_send_message_length", config.max_message_mib * MIB),
+        ("grpc.so_reuseport", 0),  # a second service on the same port must fail, not share it
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]

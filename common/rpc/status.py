@@ -1,0 +1,92 @@
+"""The one place that maps exceptions to gRPC status codes, and back.
+
+An error travels as google.rpc.Status with an ErrorInfo (reason and ids) and, for a bad request, every field violation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from common import errors
+from common.errors import SealError, Violation
+
+DOMAIN = "seal.v1"
+
+# Most specific first: the first class that fits decides, in both directions.
+CODES: tuple[tuple[type[SealError], grpc.StatusCode], ...] = (
+    (errors.InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.InvalidConfig, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.NotFound, grpc.StatusCode.NOT_FOUND),
+    (errors.Conflict, grpc.StatusCode.ALREADY_EXISTS),
+    (errors.StaleGeneration, grpc.StatusCode.ABORTED),
+    (errors.NotPossible, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.TooMuch, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.Corrupt, grpc.StatusCode.DATA_LOSS),
+    (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
+    (errors.Expired, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.Cancelled, grpc.StatusCode.CANCELLED),
+    (SealError, grpc.StatusCode.INTERNAL),
+)
+CLASSES = {code: error for error, code in reversed(CODES) if error is not errors.InvalidConfig}
+
+
+def code_of(error: SealError) -> grpc.StatusCode:
+    return next(code for cls, code in CODES if isinstance(error, cls))
+
+
+def to_status(error: SealError) -> status_pb2.Status:
+    """The status that tells a caller about `error`."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.ids)
+    details = [_packed(info)]
+    if isinstance(error, errors.InvalidRequest):
+        bad = error_details_pb2.BadRequest()
+        for violation in error.violations:
+            bad.field_violations.add(field=violation.path, description=violation.reason)
+        details.append(_packed(bad))
+    number: int = code_of(error).value[0]
+    return status_pb2.Status(code=number, message=error.message, details=details)
+
+
+def from_rpc_error(error: grpc.RpcError) -> SealError:
+    """The exception that a peer's status stands for."""
+    code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
+    message = (error.details() if hasattr(error, "details") else None) or str(code.name)
+    info, violations = _details(error)
+    cls = CLASSES.get(code, SealError)
+    if cls is errors.InvalidRequest:
+        return errors.InvalidRequest(violations or [Violation("request", message)])
+    return cls(message, reason=info.reason or code.name, ids=dict(info.metadata))
+
+
+@contextmanager
+def remote_errors() -> Iterator[None]:
+    """Turns a peer's RpcError into the SealError that it stands for."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from error
+
+
+def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> Any:
+    packed = Any()
+    packed.Pack(message)
+    return packed
+
+
+def _details(error: grpc.RpcError) -> tuple[error_details_pb2.ErrorInfo, list[Violation]]:
+    info = error_details_pb2.ErrorInfo()
+    bad = error_details_pb2.BadRequest()
+    status = rpc_status.from_call(cast("grpc.Call", error)) if hasattr(error, "trailing_metadata") else None
+    for detail in status.details if status is not None else ():
+        if detail.Is(info.DESCRIPTOR):
+            detail.Unpack(info)
+        elif detail.Is(bad.DESCRIPTOR):
+            detail.Unpack(bad)
+    return info, [Violation(v.field, v.description) for v in bad.field_violations]
