@@ -1473,16 +1473,24 @@ class GetRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    HOLDOUT_RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> Global___Run: ...
+    @_builtins.property
+    def holdout_results(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuestionResult]:
+        """Every holdout question, answered by the bare base and by the version that was live at the end; empty until the run
+        has finished.
+        """
+
     def __init__(
         self,
         *,
         run: Global___Run | None = ...,
+        holdout_results: _abc.Iterable[Global___QuestionResult] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdout_results", b"holdout_results", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

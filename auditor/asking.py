@@ -1,0 +1,67 @@
+"""Forwards one question to the student. Nothing of it is stored or logged here, whoever asks."""
+
+from __future__ import annotations
+
+import uuid
+
+from auditor.lineage import resolve_version
+from auditor.peers import LIVE, Answer, AnswerOrder, AnswerPurpose, Liveness, LivenessProof, prompt_of
+from auditor.ports import Student
+from auditor.projections import Views
+from auditor.requests import Ask
+from common.canonical import digest_of
+from common.errors import NotPossible
+from common.prompting import ask
+from common.types import Domain, Progress
+
+
+class Reply(Domain):
+    """AskResponse."""
+
+    answer: str = ""
+    version: str
+    proof: LivenessProof | None = None
+    alias_generation: int = 0
+
+
+class Asking:
+    """Asks as a live user does (purpose LIVE), or a named version as an auditor does."""
+
+    def __init__(self, student: Student, views: Views, max_answer_tokens: int) -> None:
+        self._student = student
+        self._views = views
+        self._max_answer_tokens = max_answer_tokens
+
+    async def ask(self, request: Ask) -> Reply:
+        """Raises NotFound for an unknown version, NotPossible when it cannot be proven to answer."""
+        live = request.version in ("", LIVE)
+        version = LIVE
+        if not live:
+            version = resolve_version(await self._views.current(), await self._student.status(), request.version)
+        sampling = request.sampling
+        if not sampling.max_new_tokens:
+            sampling = sampling.model_copy(update={"max_new_tokens": self._max_answer_tokens})
+        conversation = ask(request.topic, request.question)
+        order = AnswerOrder(
+            request_id=f"ask-{uuid.uuid4().hex}",
+            purpose=AnswerPurpose.LIVE if live else AnswerPurpose.AUDIT,
+            prompts=(prompt_of(conversation, digest_of(conversation).sha256),),
+            versions=(version,),
+            sampling=sampling,
+        )
+        proof: LivenessProof | None = None
+        answer: Answer | None = None
+        async for event in self._student.answer(order, _no_progress):
+            if isinstance(event, LivenessProof):
+                proof = event
+            else:
+                answer = event
+        if answer is None or (proof is not None and proof.liveness is Liveness.INVALID):
+            raise NotPossible(
+                "the version could not be proven to answer", reason="VERSION_INVALID", ids={"version": version}
+            )
+        return Reply(answer=answer.text, version=answer.version, proof=proof, alias_generation=answer.alias_generation)
+
+
+def _no_progress(_: Progress) -> None:
+    return None

@@ -1,0 +1,69 @@
+"""The auditor's configuration."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field, field_validator
+
+from auditor.tasks import Settings
+from common.config import Config, ServiceConfig
+
+
+class Peer(Config):
+    """Where another service answers."""
+
+    target: str = Field(min_length=1, description="host:port, or dns:///name:port")
+
+
+class Timeouts(Config):
+    """Deadlines of calls to the other two, in seconds."""
+
+    status: float = Field(default=30.0, gt=0)
+    propose: float = Field(default=3_600.0, gt=0)
+    train: float = Field(default=7_200.0, gt=0)
+    answer: float = Field(default=3_600.0, gt=0)
+    learn: float = Field(default=7_200.0, gt=0)
+    ask: float = Field(default=300.0, gt=0)
+
+
+class Retries(Config):
+    """How long an unreachable peer is waited for before a run fails. Each message that arrives starts anew."""
+
+    attempts: int = Field(default=8, ge=1, le=100)
+    first_wait_seconds: float = Field(default=0.5, gt=0)
+    longest_wait_seconds: float = Field(default=30.0, gt=0)
+
+
+class FilterConfig(Config):
+    max_kept_per_context: int = Field(default=10, ge=1, description="cap of kept edits a context and round")
+
+
+class PolicyRules(Config):
+    """Rules an edit must obey before it is trained."""
+
+    forbidden: tuple[str, ...] = Field(default=(), description="regular expressions no training example may match")
+
+    @field_validator("forbidden")
+    @classmethod
+    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error.msg}") from None
+        return patterns
+
+
+class AuditorConfig(ServiceConfig):
+    listen: str = Field(default="127.0.0.1:50053", pattern=r"^[^\s]+:\d{1,5}$")
+    metrics_listen: str = Field(default="127.0.0.1:9103", pattern=r"^$|^[^\s]+:\d{1,5}$")
+    teacher: Peer = Peer(target="127.0.0.1:50051")
+    student: Peer = Peer(target="127.0.0.1:50052")
+    database: str = Field(default="sqlite:///seal-ledger.db", description="SQLAlchemy URL of the ledger")
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    settings: Settings = Field(default=Settings(), description="what a run takes where its request says nothing")
+    filter: FilterConfig = FilterConfig()
+    policy: PolicyRules = PolicyRules()
+    max_queued_runs: int = Field(default=100, ge=1)

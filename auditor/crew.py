@@ -1,0 +1,108 @@
+"""What the loop works with, and the small things that several of its steps need."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from auditor.events import RunStarted, VersionScored
+from auditor.examiner import Examiner, Group, Marked
+from auditor.findings import Comparison, Mark
+from auditor.journal import Journal, Kept
+from auditor.peers import StudentStatus
+from auditor.ports import Student, Teacher
+from auditor.projections import Views
+from auditor.recorder import Recorder
+from auditor.tasks import Order, Task
+from common.canonical import digest_bytes
+from common.errors import NotPossible
+from common.types import SelfEdit, Software
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who takes part in every run."""
+
+    teacher: Teacher
+    student: Student
+    recorder: Recorder
+    views: Views
+    config_sha256: str
+    forbidden: tuple[str, ...]
+    max_kept_per_context: int
+    software: Software
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run under way."""
+
+    order: Order
+    crew: Crew
+    journal: Journal
+    examiner: Examiner
+    start: RunStarted
+
+
+@dataclass(frozen=True)
+class Winner:
+    """An edit that the filter kept."""
+
+    edit: SelfEdit
+    task: Task
+    gain: float
+
+
+async def load_edit(recorder: Recorder, sha256: str) -> SelfEdit:
+    """An edit of the ledger. Raises NotPossible(PAYLOAD_ERASED)."""
+    return edit_of(await load(recorder, sha256))
+
+
+def edit_of(data: bytes) -> SelfEdit:
+    """The edit whose canonical bytes these are."""
+    return SelfEdit.model_validate({**json.loads(data), "digest": digest_bytes(data)})
+
+
+async def load(recorder: Recorder, sha256: str) -> bytes:
+    """A payload of the ledger. Raises NotPossible(PAYLOAD_ERASED)."""
+    data = await recorder.run(recorder.ledger.payload, sha256)
+    if data is None:
+        raise NotPossible("a payload that is needed was erased", reason="PAYLOAD_ERASED", ids={"sha256": sha256})
+    return data
+
+
+def expect_same_student(start: RunStarted, status: StudentStatus) -> None:
+    """A run's answers come from one base model and one prompt template. Raises NotPossible(STUDENT_CHANGED)."""
+    if status.identity != start.record.student:
+        raise NotPossible("the student's model or prompt template changed during the run", reason="STUDENT_CHANGED")
+
+
+def marked_again(group: Group, event: VersionScored) -> Marked:
+    """A group's result as the ledger has it."""
+    return Marked(group, event.record.marks, event.score)
+
+
+def answers_of(*parts: tuple[Comparison, ...] | tuple[Mark, ...]) -> tuple[str, ...]:
+    """Digests of all answers that an event names."""
+    names: dict[str, None] = {}
+    for part in parts:
+        for entry in part:
+            found = (entry.answer,) if isinstance(entry, Mark) else (entry.before, entry.after)
+            names.update(dict.fromkeys(found))
+    return tuple(names)
+
+
+def scored(version: str, marked: Marked, cached: bool, purpose: str) -> Kept[VersionScored]:
+    """A version's result as an event, with the answers that it rests on."""
+    group = marked.group
+    event = VersionScored(
+        version=version,
+        task_id=group.task_id,
+        suite_id=group.suite_id,
+        split=group.split,
+        score=marked.score,
+        cached=cached,
+        purpose=purpose,
+        record=VersionScored.Record(marks=marked.marks),
+    )
+    return Kept(event, answers_of(marked.marks))

@@ -1,0 +1,311 @@
+"""The events of a run: mirrors of auditor.proto's RunEvent messages, and what the ledger alone keeps beside them.
+
+An event's `record` is written into the ledger and never sent to a watcher. Payloads (questions, keys, edits, answers)
+are named there by digest; none stands in an event itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from auditor.findings import Comparison, EditVerdict, Gate, Mark, NamedPayload, Run, Score
+from auditor.peers import Liveness, LivenessProof, Policy, Replay, TrainLimits, Version
+from auditor.tasks import Settings, Split
+from common.types import Digest, Domain, Progress, Sha256, Software
+
+
+class Event(Domain):
+    """Base of all events; `kind` is the field of RunEvent that carries it."""
+
+    kind: ClassVar[str]
+
+    def public(self) -> dict[str, Any]:
+        """What a watcher sees."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"record"})
+
+
+class RunRequested(Event):
+    """A run was ordered. Not for watchers."""
+
+    kind: ClassVar[str] = "run_requested"
+    settings: Settings
+    content: Sha256
+    tasks: tuple[NamedPayload, ...]
+    suites: tuple[NamedPayload, ...] = ()
+
+
+class PayloadErased(Event):
+    """The tombstone of a payload. Not for watchers."""
+
+    kind: ClassVar[str] = "payload_erased"
+    payload: Sha256
+    decided_by: str
+    reason: str
+
+
+class EditDecided(Event):
+    """An operator approved or rejected an edit. Not for watchers."""
+
+    kind: ClassVar[str] = "edit_decided"
+    edit: Sha256
+    run: str
+    approved: bool
+    decided_by: str
+    reason: str
+    content: Sha256
+
+
+class RunStarted(Event):
+    class Record(Domain):
+        student: str
+        limits: TrainLimits
+        can_learn: bool
+        forbidden: tuple[str, ...] = ()
+        max_kept_per_context: int = 10
+        teacher_software: Software = Software()
+        student_software: Software = Software()
+        auditor_software: Software = Software()
+
+    kind: ClassVar[str] = "run_started"
+    tasks: int
+    rounds: int
+    candidates: int
+    seeds: int
+    config_sha256: str
+    start_version: str
+    policy_version: str
+    reward_questions: int
+    holdout_questions: int
+    record: Record
+
+
+class RunResumed(Event):
+    kind: ClassVar[str] = "run_resumed"
+    from_seq: int
+
+
+class RoundStarted(Event):
+    kind: ClassVar[str] = "round_started"
+    round: int
+    parent_version: str
+    policy_version: str
+
+
+class VersionScored(Event):
+    class Record(Domain):
+        marks: tuple[Mark, ...]
+        proof: LivenessProof | None = None
+
+    kind: ClassVar[str] = "version_scored"
+    version: str
+    task_id: str = ""
+    suite_id: str = ""
+    split: Split
+    score: Score
+    cached: bool = False
+    purpose: str
+    record: Record
+
+
+class EditProposed(Event):
+    class Record(Domain):
+        origin: str
+        context: Digest
+        title: str
+        seed: int
+
+    kind: ClassVar[str] = "edit_proposed"
+    round: int
+    task_id: str
+    edit: Digest
+    index: int
+    examples: int
+    prompt_variant: str
+    policy_version: str
+    record: Record
+
+
+class ProposalFailed(Event):
+    kind: ClassVar[str] = "proposal_failed"
+    round: int
+    task_id: str
+    index: int
+    reason: str
+
+
+class EditScreened(Event):
+    kind: ClassVar[str] = "edit_screened"
+    round: int
+    task_id: str
+    edit: Digest
+    gate: Gate
+
+
+class CandidateTrained(Event):
+    kind: ClassVar[str] = "candidate_trained"
+    round: int
+    task_id: str
+    edit: Digest
+    seed: int
+    version: Version
+    reused: bool = False
+
+
+class CandidateFailed(Event):
+    kind: ClassVar[str] = "candidate_failed"
+    round: int
+    task_id: str
+    edit: Digest
+    seed: int
+    reason: str
+
+
+class CandidateScored(Event):
+    class Record(Domain):
+        comparisons: tuple[Comparison, ...]
+        parent_version: str
+        proof: LivenessProof | None = None
+
+    kind: ClassVar[str] = "candidate_scored"
+    round: int
+    task_id: str
+    edit: Digest
+    seed: int
+    version: str
+    liveness: Liveness
+    before: Score
+    after: Score
+    record: Record
+
+
+class FilterDecided(Event):
+    kind: ClassVar[str] = "filter_decided"
+    round: int
+    task_id: str
+    verdicts: tuple[EditVerdict, ...] = ()
+
+
+class UpdateTrained(Event):
+    class Record(Domain):
+        live_generation: int
+        replay: Replay | None = None
+        left_out: tuple[Digest, ...] = ()
+        examples: int = 0
+
+    kind: ClassVar[str] = "update_trained"
+    round: int
+    edits: tuple[Digest, ...]
+    trained_edit: Digest
+    seed: int
+    version: Version
+    task_ids: tuple[str, ...]
+    record: Record
+
+
+class UpdateJudged(Event):
+    class Record(Domain):
+        holdout: tuple[Comparison, ...] = ()
+        retention: tuple[Comparison, ...] = ()
+        parent_version: str = ""
+        retention_version: str = ""
+        seed: int = 0
+        task_ids: tuple[str, ...] = ()
+        proof: LivenessProof | None = None
+
+    kind: ClassVar[str] = "update_judged"
+    round: int
+    version: str
+    edits: tuple[Digest, ...]
+    gates: tuple[Gate, ...]
+    accepted: bool = False
+    holdout_before: Score = Score()
+    holdout_after: Score = Score()
+    retention_before: Score = Score()
+    retention_after: Score = Score()
+    record: Record = Record()
+
+
+class VersionPromoted(Event):
+    class Record(Domain):
+        content: str = ""
+        request_id: str = ""
+
+    kind: ClassVar[str] = "version_promoted"
+    version: str
+    previous_version: str
+    generation: int
+    edits: tuple[Digest, ...] = ()
+    decided_by: str
+    reason: str = ""
+    rollback: bool = False
+    record: Record = Record()
+
+
+class PolicyLearned(Event):
+    kind: ClassVar[str] = "policy_learned"
+    round: int
+    policy: Policy | None = None
+    edits: tuple[Digest, ...] = ()
+    skipped: str = ""
+
+
+class RoundFinished(Event):
+    kind: ClassVar[str] = "round_finished"
+    round: int
+    live_version: str
+    edits_proposed: int
+    edits_kept: int
+    mean_reward: float
+    mean_confirmation: float
+
+
+class RunFinished(Event):
+    kind: ClassVar[str] = "run_finished"
+    run: Run
+
+
+class RunFailed(Event):
+    kind: ClassVar[str] = "run_failed"
+    reason: str
+    detail: str
+
+
+class RunCancelled(Event):
+    kind: ClassVar[str] = "run_cancelled"
+    decided_by: str
+
+
+class RunProgress(Event):
+    """Never in the ledger."""
+
+    kind: ClassVar[str] = "progress"
+    phase: str
+    round: int = 0
+    task_id: str = ""
+    progress: Progress | None = None
+
+
+WATCHED: tuple[type[Event], ...] = (
+    RunStarted,
+    RoundStarted,
+    VersionScored,
+    EditProposed,
+    EditScreened,
+    CandidateTrained,
+    CandidateFailed,
+    CandidateScored,
+    FilterDecided,
+    UpdateTrained,
+    UpdateJudged,
+    VersionPromoted,
+    PolicyLearned,
+    RoundFinished,
+    RunFinished,
+    RunFailed,
+    RunCancelled,
+    RunResumed,
+    ProposalFailed,
+)
+ALL: tuple[type[Event], ...] = (*WATCHED, RunRequested, PayloadErased, EditDecided)
+EVENTS: dict[str, type[Event]] = {cls.kind: cls for cls in ALL}
+TERMINAL = frozenset({"run_finished", "run_failed", "run_cancelled"})

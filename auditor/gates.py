@@ -1,0 +1,147 @@
+"""The gates that an edit and an update must pass, in order; each finding carries its reason and its figures. Pure.
+
+Before training: format, policy rules. Before promotion: liveness, approval, confirmation, retention. auditor/loop.py
+calls the first two for every edit, auditor/promotion.py the others for every update.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from auditor.examiner import Marked, Paper
+from auditor.filter import DECIDING_QUESTIONS
+from auditor.findings import Gate, GateKind, Score
+from auditor.peers import Liveness, TrainLimits
+from common.types import Context, Recipe, SelfEdit
+
+
+def format_gate(edit: SelfEdit, context: Context, limits: TrainLimits, seen: Collection[str]) -> Gate:
+    """Size, recipe, subject, duplicates: one edit beyond the student's limits must not refuse the whole call."""
+    reasons = [
+        *_over("examples", len(edit.examples), limits.max_examples),
+        *_beyond_limits(edit.recipe, limits),
+    ]
+    if (edit.document_id, edit.revision) != (context.document_id, context.revision):
+        reasons.append("written for another document or revision")
+    if edit.digest.sha256 in seen:
+        reasons.append("duplicate of an edit of this round")
+    return Gate(
+        kind=GateKind.FORMAT,
+        passed=not reasons,
+        reason="; ".join(reasons),
+        figures={"examples": float(len(edit.examples))},
+    )
+
+
+def _beyond_limits(recipe: Recipe, limits: TrainLimits) -> list[str]:
+    reasons = [
+        *_over("rank", recipe.rank, limits.max_rank),
+        *_over("epochs", recipe.epochs, limits.max_epochs),
+        *_over("learning_rate", recipe.learning_rate, limits.max_learning_rate),
+        *_over("max_tokens", recipe.max_tokens, limits.max_tokens_per_example),
+    ]
+    unknown = set(recipe.target_modules) - set(limits.target_modules or recipe.target_modules)
+    return [*reasons, *(f"target module {name} is not allowed" for name in sorted(unknown))]
+
+
+def _over(name: str, value: float | None, limit: float) -> list[str]:
+    return [f"{name} {value} is over the student's limit of {limit}"] if value and limit and value > limit else []
+
+
+def policy_gate(edit: SelfEdit, forbidden: Sequence[str]) -> Gate:
+    """No training example may match a forbidden expression. The reason names the rule, never the text."""
+    texts = [
+        text
+        for example in edit.examples
+        for text in ([example.text] if example.text else [m.text for m in example.conversation.messages])  # type: ignore[union-attr]
+        if text
+    ]
+    hits = [i for i, pattern in enumerate(forbidden) if any(re.search(pattern, text) for text in texts)]
+    return Gate(
+        kind=GateKind.POLICY,
+        passed=not hits,
+        reason="; ".join(f"an example matches policy.forbidden[{i}]" for i in hits),
+        figures={"rules": float(len(forbidden))},
+    )
+
+
+def liveness_gate(paper: Paper) -> Gate:
+    """The answers must come from the version they are said to come from, and it must differ from its parent."""
+    passed = paper.liveness is Liveness.LIVE
+    detail = paper.proof.detail if paper.proof is not None else ""
+    said = {
+        Liveness.INVALID: "the student could not prove that the adapter answers",
+        Liveness.INERT: "the adapter is bound, but answers like its parent",
+        Liveness.BASE: "the base answered in place of the adapter",
+    }
+    reason = "" if passed else f"{paper.liveness.value}: {said[paper.liveness]}" + (f" ({detail})" if detail else "")
+    figures = {}
+    if paper.proof is not None:
+        figures = {
+            "probe_distance_from_base": paper.proof.probe_distance_from_base,
+            "probe_distance_from_parent": paper.proof.probe_distance_from_parent,
+            "probe_noise": paper.proof.probe_noise,
+        }
+    return Gate(kind=GateKind.LIVENESS, passed=passed, reason=reason, figures=figures)
+
+
+def approval_gate(rejected_by: str) -> Gate:
+    """An operator's rejection stands, whatever the figures say."""
+    reason = f"rejected by {rejected_by}" if rejected_by else ""
+    return Gate(kind=GateKind.APPROVAL, passed=not rejected_by, reason=reason)
+
+
+def confirmation_gate(own: tuple[Score, Score], pooled: tuple[Score, Score]) -> Gate:
+    """The holdout decides. own: the update's own tasks before and after; pooled: those of all winners of the round.
+
+    With five own holdout questions or more, they must gain. With fewer, they say nothing by themselves (UNDECIDED):
+    they must not lose, and the pooled ones must gain.
+    """
+    gain = own[1].correct - own[0].correct
+    pooled_gain = pooled[1].correct - pooled[0].correct
+    undecided = own[1].questions < DECIDING_QUESTIONS
+    passed = (gain >= 0 and pooled_gain > 0) if undecided else gain > 0
+    said = f"{own[0].correct:g} -> {own[1].correct:g} of {own[1].questions} holdout questions"
+    if undecided:
+        said = (
+            f"UNDECIDED alone: {said}; pooled over the round's winners "
+            f"{pooled[0].correct:g} -> {pooled[1].correct:g} of {pooled[1].questions}"
+        )
+    return Gate(
+        kind=GateKind.CONFIRMATION,
+        passed=passed,
+        reason=said,
+        figures={
+            "before": own[0].correct,
+            "after": own[1].correct,
+            "questions": float(own[1].questions),
+            "pooled_before": pooled[0].correct,
+            "pooled_after": pooled[1].correct,
+            "pooled_questions": float(pooled[1].questions),
+            "undecided": float(undecided),
+        },
+    )
+
+
+def retention_gate(groups: Sequence[tuple[str, Marked, Marked]], max_drop: float) -> Gate:
+    """No group of five items or more, and not all items together, may drop by more than `max_drop` of their mean.
+
+    groups: (name, before, after). Smaller groups decide nothing by themselves; they count in the total.
+    """
+    if not groups:
+        return Gate(kind=GateKind.RETENTION, passed=True, reason="nothing to retain")
+    pairs = [(name, before.score, after.score) for name, before, after in groups]
+    before = sum((old for _, old, _ in pairs), Score())
+    after = sum((new for _, _, new in pairs), Score())
+    judged = [pair for pair in pairs if pair[2].questions >= DECIDING_QUESTIONS] + [("all", before, after)]
+    # A hair of slack: 0.1 of ten questions is one question, also in floating point.
+    failed = [(name, old, new) for name, old, new in judged if old.mean - new.mean > max_drop + 1e-9]
+    said = [f"{name} fell from {old.correct:g} to {new.correct:g} of {new.questions}" for name, old, new in failed]
+    drops = {f"drop:{name}": old.mean - new.mean for name, old, new in judged}
+    return Gate(
+        kind=GateKind.RETENTION,
+        passed=not failed,
+        reason="; ".join(said) or f"{before.correct:g} -> {after.correct:g} of {after.questions}",
+        figures={**drops, "max_drop": max_drop},
+    )

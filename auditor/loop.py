@@ -1,0 +1,192 @@
+"""The SEAL loop, top to bottom: an outer loop of reinforcement over self-edits, an inner loop of weight updates.
+
+    for each round, with one parent version theta fixed for all of it:
+        for each (context, tau):
+            baseline   = score(theta, tau)
+            self_edits ~ policy(context)                 the teacher proposes K
+            theta'     = SFT(theta, self_edit), per seed the student trains
+            reward     = score(theta', tau) - baseline   on tau's reward half
+            kept       = rest_em(rewards)
+        promotion of the winners                         confirmed on tau's holdout half
+        policy <- SFT(policy, kept)                      the teacher learns
+
+Names are the paper's (arXiv 2506.10943): context is C, tau its evaluation, theta the student, self_edit SE, reward r.
+Every step is journaled: run again after a kill, the loop gets the same events from the ledger up to where it was, and
+goes on. Keys stay in this process: the teacher gets contexts and kept edits, the student edits and questions.
+auditor/runs.py calls `run_loop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from auditor import events as e
+from auditor.candidates import propose, score, screen, train
+from auditor.crew import Crew, Winner, Work, expect_same_student, marked_again, scored
+from auditor.examiner import Examiner, Group, Marked, of_task
+from auditor.filter import Reward, rest_em
+from auditor.finish import finish
+from auditor.journal import Journal, Kept
+from auditor.metrics import timed
+from auditor.peers import KeptEdit, LearnOrder
+from auditor.promotion import promote
+from auditor.splits import split
+from auditor.tasks import Order, Split, Task
+from common.canonical import derive_seed, digest_of
+
+
+async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
+    """Runs an order from wherever its journal stands to its RunFinished event. Raises SealError when it cannot."""
+    work = await begin(order, crew, journal)
+    settings = order.settings
+    for round_ in range(1, settings.rounds + 1):
+        opened = await journal.step(f"{round_}/start", partial(open_round, work, round_))
+        theta = opened.parent_version
+        winners: list[Winner] = []
+        for task in order.tasks:
+            tau = split(task.tau)
+            reward_questions = of_task(task, Split.REWARD, tau.reward)
+            holdout_questions = of_task(task, Split.HOLDOUT, tau.holdout)
+            baseline = await score_baseline(work, round_, theta, [reward_questions, holdout_questions])
+            proposed = await propose(work, opened, task)
+            self_edits = await screen(work, round_, task, proposed)
+            adapters = await train(work, opened, task, self_edits)
+            rewards = await score(work, round_, self_edits, adapters, baseline)
+            verdicts = await journal.step(f"{round_}/{task.task_id}/filter", partial(keep, work, round_, task, rewards))
+            kept = {verdict.edit.sha256: verdict.gain for verdict in verdicts.verdicts if verdict.kept}
+            winners += [
+                Winner(self_edit, task, kept[self_edit.digest.sha256])
+                for self_edit in self_edits
+                if self_edit.digest.sha256 in kept
+            ]
+        winners.sort(key=lambda winner: (-winner.gain, winner.edit.digest.sha256))
+        confirmations = await promote(work, round_, winners)
+        await journal.step(f"{round_}/learn", partial(learn, work, round_, winners))
+        await journal.step(f"{round_}/finish", partial(close_round, work, round_, winners, confirmations))
+    await finish(work)
+
+
+async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
+    """Notes what the run starts from: versions, limits and rules that hold for all of it, also after a restart."""
+    status = await crew.student.status()
+    start = await journal.step("start", lambda: run_started(order, crew))
+    expect_same_student(start, status)
+    examiner = Examiner(
+        crew.student,
+        crew.recorder,
+        journal,
+        identity=start.record.student,
+        max_answer_tokens=order.settings.max_answer_tokens,
+    )
+    return Work(order, crew, journal, examiner, start)
+
+
+async def run_started(order: Order, crew: Crew) -> e.RunStarted:
+    student, teacher = await crew.student.status(), await crew.teacher.status()
+    settings, taus = order.settings, [split(task.tau) for task in order.tasks]
+    return e.RunStarted(
+        tasks=len(order.tasks),
+        rounds=settings.rounds,
+        candidates=settings.candidates,
+        seeds=settings.seeds,
+        config_sha256=digest_of([crew.config_sha256, settings.model_dump(mode="json")]).sha256,
+        start_version=student.live.version,
+        policy_version=teacher.policy_version,
+        reward_questions=sum(len(tau.reward) for tau in taus),
+        holdout_questions=sum(len(tau.holdout) for tau in taus),
+        record=e.RunStarted.Record(
+            student=student.identity,
+            limits=student.limits,
+            can_learn=teacher.can_learn,
+            forbidden=crew.forbidden,
+            max_kept_per_context=crew.max_kept_per_context,
+            teacher_software=teacher.software,
+            student_software=student.software,
+            auditor_software=crew.software,
+        ),
+    )
+
+
+async def open_round(work: Work, round_: int) -> e.RoundStarted:
+    """Fixes the parent and the policy that every reward of the round is measured on."""
+    student, teacher = await work.crew.student.status(), await work.crew.teacher.status()
+    return e.RoundStarted(round=round_, parent_version=student.live.version, policy_version=teacher.policy_version)
+
+
+async def score_baseline(work: Work, round_: int, theta: str, groups: Sequence[Group]) -> Marked:
+    """score(theta, tau), both halves asked at once; returns the reward half's."""
+    marked: list[Marked] = []
+    for group in groups:
+        if not group.items:
+            continue
+        step = f"{round_}/{group.task_id}/baseline/{group.split.lower()}"
+
+        async def compute(group: Group = group) -> Kept[e.VersionScored]:
+            progress = work.journal.progress("answering", round_, group.task_id)
+            asked = [group for group in groups if group.items]
+            with timed("answering"):
+                paper = (await work.examiner.examine([theta], asked, progress))[theta]
+            return scored(theta, paper.result(group), paper.cached, "baseline")
+
+        marked.append(marked_again(group, await work.journal.step(step, compute)))
+    return marked[0]
+
+
+async def keep(work: Work, round_: int, task: Task, rewards: Sequence[Reward]) -> e.FilterDecided:
+    """kept = rest_em(rewards): measured on one parent and one policy, this round's."""
+    settings = work.order.settings
+    verdicts = rest_em(
+        rewards,
+        mode=settings.filter,
+        top_k=settings.top_k,
+        threshold=settings.threshold,
+        cap=work.start.record.max_kept_per_context,
+    )
+    return e.FilterDecided(round=round_, task_id=task.task_id, verdicts=verdicts)
+
+
+async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyLearned:
+    """The M-step: the teacher learns from what was kept, and proposes with it from the next round on."""
+    settings = work.order.settings
+    skipped = (
+        "learning is switched off"
+        if not settings.learn
+        else "no edit was kept"
+        if not winners
+        else ""
+        if work.start.record.can_learn
+        else "the teacher cannot learn"
+    )
+    if skipped:
+        return e.PolicyLearned(round=round_, skipped=skipped)
+    kept = tuple(KeptEdit(edit=winner.edit.digest, reward=winner.gain) for winner in winners)
+    order = LearnOrder(
+        request_id=work.journal.request_id("learn", [round_, [entry.edit.sha256 for entry in kept]]),
+        kept=kept,
+        learn_from=settings.learn_from,
+        seed=derive_seed(settings.seed, "learn", round_),
+    )
+    with timed("learning"):
+        policy = await work.crew.teacher.learn(order, work.journal.progress("learning", round_, ""))
+    return e.PolicyLearned(round=round_, policy=policy, edits=tuple(entry.edit for entry in kept))
+
+
+async def close_round(
+    work: Work, round_: int, winners: Sequence[Winner], confirmations: Sequence[float]
+) -> e.RoundFinished:
+    """The gap between mean reward and mean confirmation grows when the reward is being gamed."""
+    status = await work.crew.student.status()
+    proposed = [
+        work.journal.done(f"{round_}/{task.task_id}/propose/{i}")
+        for task in work.order.tasks
+        for i in range(work.order.settings.candidates)
+    ]
+    return e.RoundFinished(
+        round=round_,
+        live_version=status.live.version,
+        edits_proposed=sum(isinstance(event, e.EditProposed) for event in proposed),
+        edits_kept=len(winners),
+        mean_reward=sum(winner.gain for winner in winners) / len(winners) if winners else 0.0,
+        mean_confirmation=sum(confirmations) / len(confirmations) if confirmations else 0.0,
+    )

@@ -1,0 +1,92 @@
+"""What operators watch: rewards, verdicts, retention, the live version, the ledger's head. Projections of the ledger.
+
+`observe` is given every event once, in order, also those from before a restart; auditor/projections.py calls it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from auditor import events as e
+from auditor.findings import Score
+from auditor.ledger.chain import Link
+from auditor.tasks import Split
+from common.metrics import PHASE_SECONDS
+
+SHARES = (-1.0, -0.5, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
+
+REWARD = Histogram("seal_reward", "Gain of edits on their reward questions, mean over seeds.", buckets=SHARES)
+CONFIRMATION = Histogram("seal_confirmation", "Gain of updates on their holdout questions.", buckets=SHARES)
+REWARD_GAP = Gauge("seal_reward_gap", "Mean reward minus mean confirmation of the newest round; grows when gamed.")
+EDITS = Counter("seal_edits", "Edits by verdict and the gate that decided.", ["verdict", "gate"])
+CANDIDATES_FAILED = Counter("seal_candidates_failed", "Candidates that could not be trained or proven live.")
+RETENTION = Gauge("seal_retention", "Share of a suite that the newest scored version answers.", ["suite"])
+FORGOTTEN = Counter("seal_forgotten", "Retention questions right before and wrong after a judged update.")
+RUNS = Counter("seal_runs", "Runs by how they ended.", ["state"])
+LIVE = Gauge("seal_live_generation", "Generation of the live alias at the newest promotion.")
+PROMOTIONS = Counter("seal_promotions", "Moves of the live alias.", ["kind"])
+LEDGER_SEQ = Gauge("seal_ledger_seq", "Number of the ledger's newest event.")
+# The chain's head is text; its first 48 bits fit a float exactly and betray a cut-off tail as well.
+LEDGER_HEAD = Gauge("seal_ledger_head", "First 12 hexadecimal digits of the newest event's hash, as a number.")
+
+
+def observe(link: Link, event: e.Event) -> None:
+    """Moves the metrics by one event."""
+    LEDGER_SEQ.set(link.seq)
+    LEDGER_HEAD.set(int(link.hash[:12], 16))
+    match event:
+        case e.EditScreened():
+            _rejected(event.gate.kind.value)
+        case e.CandidateFailed():
+            CANDIDATES_FAILED.inc()
+        case e.FilterDecided():
+            for verdict in event.verdicts:
+                REWARD.observe(verdict.gain)
+                if not verdict.kept:
+                    _rejected("GATE_KIND_REWARD")
+        case e.VersionScored() if event.split is Split.RETENTION and event.suite_id:
+            RETENTION.labels(event.suite_id).set(event.score.mean)
+        case e.UpdateJudged():
+            _judged(event)
+        case e.VersionPromoted():
+            LIVE.set(event.generation)
+            PROMOTIONS.labels("rollback" if event.rollback else "promotion").inc()
+            EDITS.labels("accepted", "").inc(0 if event.rollback else len(event.edits))
+        case e.RoundFinished():
+            REWARD_GAP.set(event.mean_reward - event.mean_confirmation)
+        case e.RunFinished() | e.RunFailed() | e.RunCancelled():
+            RUNS.labels(event.kind.removeprefix("run_")).inc()
+
+
+def _judged(event: e.UpdateJudged) -> None:
+    if event.holdout_after.questions:
+        CONFIRMATION.observe(event.holdout_after.mean - event.holdout_before.mean)
+    FORGOTTEN.inc(sum(item.score_before > item.score_after for item in event.record.retention))
+    suites: dict[str, Score] = {}
+    for item in event.record.retention:
+        if item.suite_id:
+            one = Score(questions=1, correct=item.score_after)
+            suites[item.suite_id] = suites.get(item.suite_id, Score()) + one
+    for suite, score in suites.items():
+        RETENTION.labels(suite).set(score.mean)
+    failed = next((gate for gate in event.gates if not gate.passed), None)
+    for _ in event.edits if failed else ():
+        _rejected(failed.kind.value if failed else "")
+
+
+def _rejected(kind: str) -> None:
+    EDITS.labels("rejected", kind.removeprefix("GATE_KIND_").lower()).inc()
+
+
+@contextmanager
+def timed(phase: str) -> Iterator[None]:
+    """Adds the time spent to seal_phase_seconds."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        PHASE_SECONDS.labels(phase).inc(time.monotonic() - started)

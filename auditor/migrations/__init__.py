@@ -1,0 +1,1 @@
+"""Alembic migrations of the ledger; auditor/ledger/database.py runs them at start."""

@@ -1,0 +1,177 @@
+"""Promotion: a winner (or the union of the winners) is trained alone, confirmed, gated, and becomes live.
+
+The adapter that is promoted is the one that was confirmed: trained by itself with a fresh seed on the version live at
+that moment, so its digest can be reproduced. Live moves by compare-and-swap from exactly that version; if somebody else
+moved it meanwhile, the update is rejected with that reason. auditor/loop.py calls `promote` once a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from auditor import events as e
+from auditor.compose import union
+from auditor.crew import Winner, Work
+from auditor.findings import Gate, GateKind
+from auditor.history import replayable
+from auditor.journal import Kept
+from auditor.judging import judge
+from auditor.metrics import timed
+from auditor.peers import (
+    LIVE,
+    PREVIOUS,
+    AliasOrder,
+    FailedCandidate,
+    Replay,
+    TrainCandidate,
+    TrainOrder,
+)
+from auditor.tasks import PromotionMode, Task
+from common.canonical import derive_seed
+from common.edits import edit_bytes
+from common.errors import StaleGeneration
+from common.types import SelfEdit
+
+DECIDED_BY = "loop"
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is to be promoted: an edit, the winners that it consists of, and the tasks of all winners of the round."""
+
+    round: int
+    edit: SelfEdit
+    winners: tuple[Winner, ...]
+    pool: tuple[Task, ...]
+    left_out: tuple[Winner, ...] = ()
+
+
+async def promote(work: Work, round_: int, winners: Sequence[Winner]) -> list[float]:
+    """Promotes what holds up; returns each update's mean gain on its holdout questions.
+
+    Sequential: winner by winner, best first, each on the version live at that moment. Consolidated: one update on the
+    union of the winners, on the version live now (which holds what earlier rounds taught), with replay.
+    """
+    judged = [await carry_out(work, update) for update in updates(work, round_, winners)]
+    return [j.holdout_after.mean - j.holdout_before.mean for j in judged if j.holdout_after.questions]
+
+
+def updates(work: Work, round_: int, winners: Sequence[Winner]) -> list[Update]:
+    """The round's updates, by the mode of promotion."""
+    pool = tuple({winner.task.task_id: winner.task for winner in winners}.values())
+    match work.order.settings.promotion:
+        case PromotionMode.SEQUENTIAL:
+            return [Update(round_, winner.edit, (winner,), pool) for winner in winners]
+        case PromotionMode.CONSOLIDATED if winners:
+            edit, parts = union([winner.edit for winner in winners], work.start.record.limits.max_examples)
+            chosen = tuple(winner for winner in winners if winner.edit in parts)
+            left_out = tuple(winner for winner in winners if winner.edit not in parts)
+            return [Update(round_, edit, chosen, pool, left_out)]
+    return []
+
+
+async def carry_out(work: Work, update: Update) -> e.UpdateJudged:
+    """Trains one update alone, judges it, and moves live to it if it was accepted."""
+    journal, name = work.journal, f"{update.round}/update/{update.edit.digest.sha256}"
+    trained = await journal.step(f"{name}/train", partial(train_alone, work, update))
+    if isinstance(trained, e.UpdateJudged):
+        return trained
+    assert isinstance(trained, e.UpdateTrained)
+    judged = await journal.step(f"{name}/judge", partial(judge, work, trained, update.winners, update.pool))
+    if judged.accepted:
+        moved = await journal.step(f"{name}/promote", partial(move_live, work, trained, judged))
+        if isinstance(moved, e.UpdateJudged):
+            return moved
+    return judged
+
+
+async def train_alone(work: Work, update: Update) -> Kept[e.Event]:
+    """One adapter, by itself, with a seed that no candidate had: an UpdateTrained, or an UpdateJudged if it failed."""
+    edit, edits = update.edit, tuple(winner.edit.digest for winner in update.winners)
+    task_ids = tuple(dict.fromkeys(winner.task.task_id for winner in update.winners))
+    live = (await work.crew.student.status()).live
+    order = await training_order(work, update, live.version)
+    candidate = order.candidates[0]
+    reason = "NOT_ANSWERED"
+    with timed("training"):
+        async for answer in work.crew.student.train(order, work.journal.progress("training", update.round, "")):
+            if isinstance(answer, FailedCandidate):
+                reason = answer.reason
+                continue
+            event = e.UpdateTrained(
+                round=update.round,
+                edits=edits,
+                trained_edit=edit.digest,
+                seed=candidate.seed,
+                version=answer.version,
+                task_ids=task_ids,
+                record=e.UpdateTrained.Record(
+                    live_generation=live.generation,
+                    replay=order.replay,
+                    left_out=tuple(winner.edit.digest for winner in update.left_out),
+                    examples=len(edit.examples),
+                ),
+            )
+            return Kept(event, (edit_bytes(edit),))
+    gate = Gate(kind=GateKind.LIVENESS, reason=f"training failed: {reason}")
+    record = e.UpdateJudged.Record(parent_version=live.version, seed=candidate.seed, task_ids=task_ids)
+    return Kept(e.UpdateJudged(round=update.round, version="", edits=edits, gates=(gate,), record=record), ())
+
+
+async def training_order(work: Work, update: Update, live: str) -> TrainOrder:
+    """Trains on `live`, replaying what its ancestry was taught and is still true."""
+    settings, edit = work.order.settings, update.edit
+    views = await work.crew.views.current()
+    replayed = replayable(views, live, [winner.task.context for winner in update.winners])
+    replay = Replay(edits=replayed, share=settings.replay_share) if replayed and settings.replay_share else None
+    seed = derive_seed(settings.seed, "confirm", update.round, edit.digest.sha256)
+    candidate = TrainCandidate(candidate_id=f"{edit.digest.sha256}:{seed}", edit=edit, seed=seed)
+    content = [update.round, live, candidate.candidate_id, replay.model_dump(mode="json") if replay else None]
+    return TrainOrder(
+        request_id=work.journal.request_id("update", content),
+        parent_version=live,
+        candidates=(candidate,),
+        replay=replay,
+        alone=True,
+    )
+
+
+async def move_live(work: Work, trained: e.UpdateTrained, judged: e.UpdateJudged) -> Kept[e.Event]:
+    """live moves from the parent to the update, if the parent is still live; previous then names the parent."""
+    student, journal = work.crew.student, work.journal
+    version, parent = trained.version.version, trained.version.parent_version
+    generation = trained.record.live_generation
+    order = AliasOrder(
+        request_id=journal.request_id("live", [version, generation]),
+        name=LIVE,
+        version=version,
+        expected_generation=generation,
+    )
+    try:
+        live = await student.set_alias(order)
+    except StaleGeneration:
+        reason = "somebody else moved live while this update was confirmed"
+        lost = Gate(kind=GateKind.CONFIRMATION, reason=reason, figures={"expected_generation": float(generation)})
+        return Kept(judged.model_copy(update={"accepted": False, "gates": (lost,)}), ())
+    previous = (await student.status()).alias(PREVIOUS)
+    if previous is None or previous.version != parent:
+        seen = previous.generation if previous else 0
+        await student.set_alias(
+            AliasOrder(
+                request_id=journal.request_id("previous", [version, parent, seen]),
+                name=PREVIOUS,
+                version=parent,
+                expected_generation=seen,
+            )
+        )
+    promoted = e.VersionPromoted(
+        version=version,
+        previous_version=parent,
+        generation=live.generation,
+        edits=trained.edits,
+        decided_by=DECIDED_BY,
+        reason=next(gate.reason for gate in judged.gates if gate.kind is GateKind.CONFIRMATION),
+    )
+    return Kept(promoted, ())

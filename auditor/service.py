@@ -1,0 +1,105 @@
+"""Wires the auditor together: channels, ledger, projections, run manager, decisions. auditor/__main__.py calls it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import structlog
+from grpc import aio
+
+from auditor.asking import Asking
+from auditor.clients import GrpcStudent, GrpcTeacher
+from auditor.config import AuditorConfig, Retries
+from auditor.crew import Crew
+from auditor.decisions import Decisions
+from auditor.ledger.chain import Verdict
+from auditor.ledger.store import Ledger
+from auditor.projections import Views
+from auditor.recorder import Recorder
+from auditor.runs import Runs
+from auditor.suite_files import built_in_suites
+from auditor.watch import Watchers
+from common.canonical import digest_of
+from common.rpc.client import open_channel
+from common.software import software
+
+PACKAGES = ("seal-services", "grpcio", "protobuf", "pydantic", "sqlalchemy", "alembic")
+ONCE = Retries(attempts=1)
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """All parts of a running auditor. Open one with `Auditor.open`, inside an event loop."""
+
+    recorder: Recorder
+    views: Views
+    crew: Crew
+    runs: Runs
+    decisions: Decisions
+    asking: Asking
+    # For status pages and people: no waiting for a peer that is away.
+    quick_teacher: GrpcTeacher
+    quick_student: GrpcStudent
+    _watchers: Watchers
+    _channels: tuple[aio.Channel, ...]
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, config: AuditorConfig) -> Auditor:
+        """Opens the ledger (raises InvalidConfig, or NotPossible when another process holds it) and the channels."""
+        suites = built_in_suites()
+        watchers = Watchers()
+        recorder = Recorder(Ledger.open(config.database), watchers)
+        views = Views(recorder)
+        teacher_channel = open_channel(config.teacher.target, max_message_mib=config.max_message_mib)
+        student_channel = open_channel(config.student.target, max_message_mib=config.max_message_mib)
+        student = GrpcStudent(student_channel, config.timeouts, config.retries)
+        quick_student = GrpcStudent(
+            student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
+        )
+        crew = Crew(
+            teacher=GrpcTeacher(teacher_channel, config.timeouts, config.retries),
+            student=student,
+            recorder=recorder,
+            views=views,
+            config_sha256=digest_of(config.model_dump(mode="json")).sha256,
+            forbidden=config.policy.forbidden,
+            max_kept_per_context=config.filter.max_kept_per_context,
+            software=software(PACKAGES),
+        )
+        return cls(
+            recorder=recorder,
+            views=views,
+            crew=crew,
+            runs=Runs(crew, watchers, defaults=config.settings, suites=suites, max_queued=config.max_queued_runs),
+            decisions=Decisions(quick_student, recorder, views),
+            asking=Asking(quick_student, views, config.settings.max_answer_tokens),
+            quick_teacher=GrpcTeacher(teacher_channel, config.timeouts, ONCE),
+            quick_student=quick_student,
+            _watchers=watchers,
+            _channels=(teacher_channel, student_channel),
+        )
+
+    async def start(self) -> None:
+        """Reads the ledger, and goes on with what an earlier process left unfinished."""
+        views = await self.views.current()
+        structlog.get_logger("auditor").info("ledger open", seq=views.seq, head=views.head, runs=len(views.runs))
+        self._tasks.append(asyncio.create_task(self.views.keep_current(self._watchers), name="projections"))
+        await self.runs.start()
+
+    async def stop(self) -> None:
+        """Leaves what is under way to the next start."""
+        await self.runs.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        for channel in self._channels:
+            await channel.close()
+        await asyncio.to_thread(self.recorder.close)
+        self.recorder.ledger.close()
+
+    async def verify_ledger(self, expected_seq: int, expected_hash: str) -> Verdict:
+        """On a thread of its own: a long chain must not hold up the appends."""
+        return await asyncio.to_thread(self.recorder.ledger.verify, expected_seq, expected_hash)
