@@ -1,0 +1,20 @@
+"""Options that several commands have, in one form."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DEFAULT_AUDITOR = "127.0.0.1:50053"
+
+AuditorOption = Annotated[
+    str,
+    typer.Option("--auditor", metavar="HOST:PORT", envvar="SEAL_AUDITOR", help="Where the auditor listens."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, one value a line, nothing else.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, metavar="N", help="At most N lines.")]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Recorded in the ledger, at most 1,024 characters.")
+]
+EditArgument = Annotated[str, typer.Argument(metavar="EDIT", help="Its digest, or at least the first 6 characters.")]
