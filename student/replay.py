@@ -1,0 +1,55 @@
+"""Accepted edits mixed into an update, so that it forgets less (SEAL.md, known remedies)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.canonical import derive_seed
+from common.errors import NotFound
+from common.types import Example, SelfEdit
+from student.requests import Replay
+from student.store import VersionStore
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """An edit's examples followed by the replayed ones, and the share that the latter make up."""
+
+    examples: tuple[Example, ...]
+    replay_share: float
+
+
+class ReplayPool:
+    """The edits that one request replays, read from the store once. Raises NotFound naming what is missing."""
+
+    def __init__(self, store: VersionStore, replay: Replay) -> None:
+        self._share = replay.share
+        self._edits: dict[str, SelfEdit] = {}
+        if not replay.share:
+            return
+        for place, digest in enumerate(replay.edits):
+            try:
+                self._edits[digest.sha256] = store.edit(digest.sha256)
+            except NotFound as error:
+                raise NotFound(f"replay.edits[{place}]: {error.message}", ids=error.ids) from None
+
+    @property
+    def key(self) -> dict[str, object] | None:
+        """What of the replay decides an adapter; None when nothing is replayed."""
+        return {"edits": sorted(self._edits), "share": self._share} if self._edits else None
+
+    def mix(self, edit: SelfEdit, seed: int) -> Mixture:
+        """The edit with replayed examples drawn from the other edits by `seed`, as many as make up the share."""
+        own = edit.examples
+        pool: Sequence[Example] = [
+            example
+            for sha256, other in sorted(self._edits.items())
+            if sha256 != edit.digest.sha256
+            for example in other.examples
+        ]
+        wanted = round(len(own) * self._share / (1.0 - self._share))
+        drawn = random.Random(derive_seed("replay", seed)).sample(range(len(pool)), min(wanted, len(pool)))  # noqa: S311
+        examples = (*own, *(pool[place] for place in sorted(drawn)))
+        return Mixture(examples, len(drawn) / len(examples))

@@ -1,0 +1,154 @@
+"""The student put together: one base model, its store and the actors that work on them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from common.errors import NotPossible, Unavailable
+from common.lora.engine import LoraEngine
+from common.lora.residency import BASE_VERSION
+from common.models.digest import base_digest
+from common.models.loading import load_model
+from common.phase import HeavyPhase
+from common.software import software
+from common.types import Digest
+from student.aliases import Aliases
+from student.answering import Answering
+from student.config import StudentConfig
+from student.messages import Alias, Status, Verification, VersionList
+from student.recipes import RecipeBook
+from student.requests import ListVersionsRequest, SetAliasRequest
+from student.store import VersionStore
+from student.training import Training
+from student.versions import Versions
+from student.workroom import Workroom
+
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "seal-services")
+DEFAULT_PAGE = 100
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What there is once the model is loaded."""
+
+    engine: LoraEngine
+    training: Training
+    answering: Answering
+    status: Status
+
+
+class Student:
+    """Owned by the process. Answers nothing that needs the model before `start` has finished."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        self._config = config
+        self.store = VersionStore(config.store, config.model.model)
+        self.aliases = Aliases(config.store / "aliases")
+        self.versions = Versions(self.store, self.aliases)
+        self._workroom = Workroom(HeavyPhase(config.heavy_lock))
+        self._loaded: _Loaded | None = None
+
+    async def start(self) -> None:
+        """Loads the model. Raises InvalidConfig."""
+        self._loaded = await self._workroom.call(self._load)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._workroom.close)
+
+    @property
+    def training(self) -> Training:
+        return self._ready.training
+
+    @property
+    def answering(self) -> Answering:
+        return self._ready.answering
+
+    async def status(self) -> Status:
+        aliases = await asyncio.to_thread(self.aliases.all)
+        return self._ready.status.model_copy(update={"aliases": aliases})
+
+    async def move_alias(self, request: SetAliasRequest) -> Alias:
+        """Raises NotFound or Corrupt for a version that could not answer, StaleGeneration, Conflict."""
+
+        def move() -> Alias:
+            if self.versions.resolve(request.version).version != BASE_VERSION:
+                self.store.adapter(request.version)
+            return self.aliases.move(request)
+
+        return await asyncio.to_thread(move)
+
+    async def list_versions(self, request: ListVersionsRequest) -> VersionList:
+        """Oldest first; a page token is the last version of the page before."""
+
+        def page() -> VersionList:
+            versions = self.store.versions()
+            names = [version.version for version in versions]
+            start = names.index(request.page_token) + 1 if request.page_token in names else 0
+            shown = versions[start : start + (request.page_size or DEFAULT_PAGE)]
+            more = bool(shown) and start + len(shown) < len(versions)
+            return VersionList(
+                versions=tuple(shown),
+                aliases=self.aliases.all(),
+                next_page_token=shown[-1].version if more else "",
+            )
+
+        return await asyncio.to_thread(page)
+
+    async def verify(self, reference: str) -> Verification:
+        """Reads a version's bytes again, the base's too. Raises NotFound."""
+        version = self.versions.resolve(reference).version
+        if version != BASE_VERSION:
+            return await asyncio.to_thread(self.store.verify, version)
+        base = self._ready.engine.base
+        found = await asyncio.to_thread(base_digest, base.folder, cache_dir=base.config.cache_dir, fresh=True)
+        return _compared(base.digest, found)
+
+    async def discard(self, reference: str) -> None:
+        """Deletes an adapter. Raises NotFound, or NotPossible for the base and for what an alias names."""
+        version = self.versions.resolve(reference).version
+        naming = ["the base"] if version == BASE_VERSION else self.aliases.naming(version)
+        if naming:
+            raise NotPossible(f"version {version} is in use: {', '.join(naming)}", ids={"version": version})
+        await asyncio.to_thread(self.store.discard, version)
+        engine = self._ready.engine
+        await self._workroom.call(lambda: engine.release(version))
+
+    @property
+    def _ready(self) -> _Loaded:
+        if self._loaded is None:
+            raise Unavailable("the student is still loading its model")
+        return self._loaded
+
+    def _load(self) -> _Loaded:
+        import torch
+
+        config = self._config
+        base = load_model(config.model)
+        engine = LoraEngine(base, config.engine, self.store.adapter)
+        recipes = RecipeBook(config.training, engine.linear_names, base.max_positions)
+        runs = software(PACKAGES, device=config.model.device, threads=torch.get_num_threads())
+        status = Status(
+            model=config.model.model,
+            model_digest=base.digest,
+            aliases=(),
+            limits=recipes.limits,
+            default_recipe=recipes.defaults,
+            prompt_template_digest=engine.renderer.template_digest,
+            software=runs,
+        )
+        training = Training(
+            engine=engine,
+            store=self.store,
+            versions=self.versions,
+            recipes=recipes,
+            workroom=self._workroom,
+            software=runs,
+        )
+        return _Loaded(engine, training, Answering(engine, self.versions, self._workroom), status)
+
+
+def _compared(expected: Digest, found: Digest) -> Verification:
+    intact = expected.sha256 == found.sha256
+    detail = "" if intact else "the base model's files are not those that were loaded"
+    return Verification(expected=expected, found=found, intact=intact, detail=detail)
