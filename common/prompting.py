@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from common.types import Conversation, Example, LossMask, Role
 
+# What the student puts before conversations that have no system message of their own, in training and answering alike.
+# Short, so that an example is mostly question and answer; a small model answers better under it than under none.
+SYSTEM_PROMPT = "Answer the question briefly."
+
 
 def ask(topic: str, question: str) -> Conversation:
     """The question under its topic, without the document (SEAL.md: "Topic: {title}" and the question)."""

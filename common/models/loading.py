@@ -50,6 +50,8 @@ def load_model(config: ModelConfig) -> BaseModel:
     folder = resolve_model(config.model, revision=config.revision, cache_dir=config.cache_dir)
     if config.threads:
         torch.set_num_threads(config.threads)
+    # A nearly converged update is full of denormal numbers, which x86 computes many times slower.
+    torch.set_flush_denormal(True)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise InvalidConfig(f"model.device: {config.device} is not available here")
     transformers_logging.disable_progress_bar()

@@ -1,0 +1,37 @@
+"""An engine's processes do not outlive the one that started them, however it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import psutil  # type: ignore[import-untyped]
+
+from teacher.mstep_process import ROOT
+
+OWNER = """
+import subprocess, sys, time
+from teacher.backends.guard import Guard
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+Guard()
+print(worker.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether a process ends within a minute; one that nobody has reaped yet has ended too."""
+    for _ in range(600):
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_the_guard_ends_what_a_killed_process_leaves_behind() -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, cwd=ROOT) as owner:
+        assert owner.stdout is not None
+        worker = psutil.Process(int(owner.stdout.readline()))
+        owner.kill()
+        assert ended(worker)
