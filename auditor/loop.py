@@ -34,6 +34,7 @@ from auditor.promotion import promote
 from auditor.splits import split
 from auditor.tasks import Order, Split, Task
 from common.canonical import derive_seed, digest_of
+from common.errors import NotPossible
 
 
 async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
@@ -167,8 +168,12 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
         learn_from=settings.learn_from,
         seed=derive_seed(settings.seed, "learn", round_),
     )
-    with timed("learning"):
-        policy = await work.crew.teacher.learn(order, work.journal.progress("learning", round_, ""))
+    try:
+        with timed("learning"):
+            policy = await work.crew.teacher.learn(order, work.journal.progress("learning", round_, ""))
+    except NotPossible as error:
+        # A teacher that wrote nothing of these edits itself has nothing to learn from; the round stands all the same.
+        return e.PolicyLearned(round=round_, skipped=f"the teacher cannot: {error.reason}")
     return e.PolicyLearned(round=round_, policy=policy, edits=tuple(entry.edit for entry in kept))
 
 

@@ -31,7 +31,7 @@ SENTENCE = re.compile(r"(?<=[.!?])\s")
 class RehearsalSettings(Config):
     """How much of what the model knows is trained along with an edit."""
 
-    examples: int = Field(default=24, ge=0, le=256, description="in every edit; 0: none")
+    examples: int = Field(default=16, ge=0, le=256, description="in every edit; 0: none")
     questions: Path | None = Field(default=None, description="one question a line; left out: the built-in ones")
     system_prompt: str = Field(
         default=SYSTEM_PROMPT,

@@ -188,6 +188,16 @@ async def test_screen_turns_away_duplicates_and_edits_beyond_the_limits(tmp_path
     assert len(accepted) == 1
 
 
+async def test_teacher_with_nothing_to_learn_from_does_not_fail_the_run(tmp_path: Path) -> None:
+    speechless = teacher(a=[teaching("a", 10)])
+    speechless.has_nothing_to_learn = True
+    async with on_stage(speechless, student()) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=1))
+    (learned,) = of_kind(events, "policy_learned")
+    assert "NOTHING_TO_LEARN" in learned.skipped
+    assert of_kind(events, "run_finished")
+
+
 async def test_policy_rule_turns_an_edit_away_without_quoting_it(tmp_path: Path) -> None:
     async with (
         on_stage(teacher(a=[teaching("a", 10)]), student()) as stage,

@@ -21,7 +21,7 @@ from common.config import ServiceConfig
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc, teacher_pb2, teacher_pb2_grpc, types_pb2
 from common.convert import from_proto, to_proto
 from common.edits import make_edit
-from common.errors import Conflict, NotFound, StaleGeneration
+from common.errors import Conflict, NotFound, NotPossible, StaleGeneration
 from common.prompting import question_and_answer
 from common.rpc.server import running
 from common.types import Digest, Recipe, SelfEdit, TaskKind
@@ -50,6 +50,7 @@ class ScriptedTeacher(teacher_pb2_grpc.TeacherServiceServicer):
     def __init__(self, script: Mapping[str, Sequence[SelfEdit | None]]) -> None:
         self.script = script
         self.policy = "base"
+        self.has_nothing_to_learn = False
         self.received: list[bytes] = []
         self.learned: list[list[str]] = []
         self.proposals: Counter[str] = Counter()
@@ -90,6 +91,8 @@ class ScriptedTeacher(teacher_pb2_grpc.TeacherServiceServicer):
 
     async def Learn(self, request: teacher_pb2.LearnRequest, context: Any) -> AsyncIterator[teacher_pb2.LearnResponse]:
         self.received.append(request.SerializeToString())
+        if self.has_nothing_to_learn:
+            raise NotPossible("kept: these edits hold no prompt and completion", reason="NOTHING_TO_LEARN")
         if request.request_id not in self._policies:
             self.learned.append([kept.edit.sha256 for kept in request.kept])
             self._policies[request.request_id] = digest_of(self.learned).sha256
