@@ -18,6 +18,7 @@ from teacher.__main__ import SERVICE
 from teacher.backends.transformers_backend import TransformersGenerator
 from teacher.config import LearnSettings, ProposerSettings, TeacherConfig
 from teacher.prompts import PromptRenderer
+from teacher.rehearsal import RehearsalSettings
 from teacher.servicer import TeacherServicer
 from teacher.teacher import Teacher
 from teacher.variants import VARIANTS
@@ -95,6 +96,7 @@ def teacher_config(model: Path, store: Path) -> TeacherConfig:
         backend="transformers",
         model=tiny_config(model),
         proposer=ProposerSettings(prompt_variants=("implications",), sampling=SAMPLING),
+        rehearsal=RehearsalSettings(examples=0),
         learn=LearnSettings(recipe=MSTEP),
     )
 
