@@ -244,7 +244,7 @@ class RetentionSettings(_message.Message):
     """Largest allowed drop of a suite's mean score, 0..1."""
     @_builtins.property
     def suites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """"general", the built-in suite, and any sent along."""
+        """"general", the built-in suite, and any sent along. Empty: the auditor's default."""
 
     def __init__(
         self,
@@ -1937,13 +1937,15 @@ class LineageEntry(_message.Message):
     version: _builtins.str
     parent_version: _builtins.str
     number: _builtins.int
-    """How often it became live, and when last."""
+    """Its place among all versions that were promoted or judged for it; base is 0."""
     live: _builtins.bool
     previous: _builtins.bool
     run_id: _builtins.str
     rolled_back: _builtins.bool
     @_builtins.property
-    def promote_time(self) -> _timestamp_pb2.Timestamp: ...
+    def promote_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last became live."""
+
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Digest]: ...
     @_builtins.property

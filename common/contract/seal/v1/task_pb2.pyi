@@ -70,6 +70,7 @@ class Grader(_message.Message):
     THRESHOLD_FIELD_NUMBER: _builtins.int
     TOLERANCE_FIELD_NUMBER: _builtins.int
     kind: Global___GraderKind.ValueType
+    """Unspecified stands for contains."""
     threshold: _builtins.float
     """Token F1 from which an answer is right, above 0, at most 1; 0 stands for 0.5."""
     tolerance: _builtins.float
