@@ -27,12 +27,12 @@ context: |
   Kestrel Quay keeps its oldest maps in the Copper Vault.
   A day ticket for Kestrel Quay costs 17 crowns.
 tau:
-  - {id: q1, question: On which day did the reading room open?, answers: [11 May], grader: contains}
-  - {id: q2, question: Who is the curator?, answers: [Odile Brandt], grader: contains}
-  - {id: q3, question: Where are the oldest maps kept?, answers: [Copper Vault], grader: contains}
-  - {id: q4, question: What does a ticket for one day cost?, answers: [17 crowns], grader: contains}
+  - {id: q1, question: "On which day did the reading room open?", answers: [11 May], grader: contains}
+  - {id: q2, question: "Who is the curator?", answers: [Odile Brandt], grader: contains}
+  - {id: q3, question: "Where are the oldest maps kept?", answers: [Copper Vault], grader: contains}
+  - {id: q4, question: "What does a ticket for one day cost?", answers: [17 crowns], grader: contains}
 retention:
-  - {id: r1, question: What is the capital of France?, answers: [Paris], grader: contains}
+  - {id: r1, question: "What is the capital of France?", answers: [Paris], grader: contains}
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from common.lora.adapter_folder import AdapterFolders
@@ -103,6 +105,8 @@ def test_vllm_gives_the_same_answers_from_the_store(
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        # vLLM adds its own libraries to it, which another engine in this process must not inherit.
+        "LD_PRELOAD": os.environ.get("LD_PRELOAD", ""),
     }.items():
         monkeypatch.setenv(name, value)
     from vllm import LLM, SamplingParams, TokensPrompt

@@ -131,7 +131,7 @@ def test_sentences_are_asked_about_one_by_one_and_answer_for_themselves() -> Non
     assert not variant.with_passage
     few, many = variant.recipe(200), variant.recipe(2_700)
     assert (few.epochs, many.epochs) == (20, 2)
-    assert many.learning_rate == pytest.approx(2e-3)
+    assert many.learning_rate == pytest.approx(1e-3)
 
 
 def test_each_sentence_keeps_its_best_questions_and_the_rest_is_counted() -> None:
