@@ -61,7 +61,9 @@ def seal(target: str, *arguments: str) -> list[Any]:
 async def test_edit_is_proposed_trained_judged_explained_and_undone(target: str, tmp_path: Path) -> None:
     (tmp_path / "harbour.yaml").write_text(TASK)
     events = seal(
-        target, "run", str(tmp_path / "harbour.yaml"), "--rounds", "1", "--candidates", "2", "--run-id", "one"
+        target,
+        *("run", str(tmp_path / "harbour.yaml"), "--run-id", "one"),
+        *("--rounds", "1", "--candidates", "2", "--recipe", "epochs=3"),
     )
     numbers = [int(event["seq"]) for event in events if int(event.get("seq", 0))]
     assert numbers == sorted(set(numbers)), "every recorded event once, in order"
