@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 
 from auditor.lineage import resolve_version
-from auditor.peers import LIVE, Answer, AnswerOrder, AnswerPurpose, Liveness, LivenessProof, prompt_of
+from auditor.peers import LIVE, Answer, AnswerOrder, AnswerPurpose, prompt_of
 from auditor.ports import Student
 from auditor.projections import Views
 from auditor.requests import Ask
 from common.canonical import digest_of
 from common.errors import NotPossible
+from common.lora.proof import Liveness, LivenessProof
 from common.prompting import ask
 from common.types import Domain, Progress
 

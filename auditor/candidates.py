@@ -13,11 +13,9 @@ from auditor.crew import Work, answers_of, load_edit
 from auditor.examiner import Marked, compare
 from auditor.filter import Reward
 from auditor.gates import format_gate, policy_gate
-from auditor.metrics import timed
 from auditor.peers import (
     FailedCandidate,
     FailedProposal,
-    Liveness,
     ProposalOrder,
     ProposedEdit,
     TrainCandidate,
@@ -28,6 +26,8 @@ from auditor.tasks import Task
 from common.canonical import canonical_json, derive_seed, digest_of
 from common.edits import check_edit, edit_bytes
 from common.errors import InvalidRequest
+from common.lora.proof import Liveness
+from common.metrics import timed
 from common.types import Digest, SelfEdit
 
 MAX_REQUEST_BYTES = 16 << 20  # half of what a message may have, for JSON and protobuf differ in size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -24,7 +25,6 @@ from auditor.peers import (
     FailedCandidate,
     FailedProposal,
     LearnOrder,
-    LivenessProof,
     Policy,
     ProposalOrder,
     ProposedEdit,
@@ -37,6 +37,7 @@ from auditor.ports import OnProgress
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc, teacher_pb2, teacher_pb2_grpc
 from common.convert import from_proto, to_proto
 from common.errors import Cancelled, InvalidRequest, NotPossible, Unavailable
+from common.lora.proof import LivenessProof
 from common.rpc.client import remote_errors
 from common.types import Progress
 
@@ -54,13 +55,13 @@ class GrpcTeacher:
 
     async def status(self) -> TeacherStatus:
         request = teacher_pb2.TeacherServiceGetStatusRequest()
-        call = lambda: self._stub.GetStatus(request, timeout=self._timeouts.status)  # noqa: E731
+        call = partial(self._stub.GetStatus, request, timeout=self._timeouts.status)
         return received(TeacherStatus, await unary(call, self._retries), "teacher")
 
     async def propose(self, order: ProposalOrder, progress: OnProgress) -> AsyncIterator[ProposedEdit | FailedProposal]:
         request = to_proto(teacher_pb2.ProposeEditsRequest, order)
         seen: set[int] = set()
-        opened = lambda: self._stub.ProposeEdits(request, timeout=self._timeouts.propose)  # noqa: E731
+        opened = partial(self._stub.ProposeEdits, request, timeout=self._timeouts.propose)
         async for event in streamed(opened, self._retries):
             match event.WhichOneof("event"):
                 case "progress":
@@ -75,7 +76,7 @@ class GrpcTeacher:
     async def learn(self, order: LearnOrder, progress: OnProgress) -> Policy:
         request = to_proto(teacher_pb2.LearnRequest, order)
         policy: Policy | None = None
-        opened = lambda: self._stub.Learn(request, timeout=self._timeouts.learn)  # noqa: E731
+        opened = partial(self._stub.Learn, request, timeout=self._timeouts.learn)
         async for event in streamed(opened, self._retries):
             if event.HasField("progress"):
                 progress(received(Progress, event.progress, "teacher"))
@@ -96,13 +97,13 @@ class GrpcStudent:
 
     async def status(self) -> StudentStatus:
         request = student_pb2.StudentServiceGetStatusRequest()
-        call = lambda: self._stub.GetStatus(request, timeout=self._timeouts.status)  # noqa: E731
+        call = partial(self._stub.GetStatus, request, timeout=self._timeouts.status)
         return received(StudentStatus, await unary(call, self._retries), "student")
 
     async def train(self, order: TrainOrder, progress: OnProgress) -> AsyncIterator[TrainedCandidate | FailedCandidate]:
         request = to_proto(student_pb2.TrainRequest, order)
         seen: set[str] = set()
-        opened = lambda: self._stub.Train(request, timeout=self._timeouts.train)  # noqa: E731
+        opened = partial(self._stub.Train, request, timeout=self._timeouts.train)
         async for event in streamed(opened, self._retries):
             match event.WhichOneof("event"):
                 case "progress":
@@ -117,7 +118,7 @@ class GrpcStudent:
     async def answer(self, order: AnswerOrder, progress: OnProgress) -> AsyncIterator[LivenessProof | Answer]:
         request = to_proto(student_pb2.AnswerRequest, order)
         seen: set[tuple[str, str]] = set()
-        opened = lambda: self._stub.Answer(request, timeout=self._timeouts.answer)  # noqa: E731
+        opened = partial(self._stub.Answer, request, timeout=self._timeouts.answer)
         async for event in streamed(opened, self._retries):
             match event.WhichOneof("event"):
                 case "progress":
@@ -131,7 +132,7 @@ class GrpcStudent:
 
     async def set_alias(self, order: AliasOrder) -> Alias:
         request = to_proto(student_pb2.SetAliasRequest, order)
-        call = lambda: self._stub.SetAlias(request, timeout=self._timeouts.status)  # noqa: E731
+        call = partial(self._stub.SetAlias, request, timeout=self._timeouts.status)
         return received(Alias, (await unary(call, self._retries)).alias, "student")
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from auditor.findings import Comparison, EditVerdict, Gate, Mark, NamedPayload, Run, Score
-from auditor.peers import Liveness, LivenessProof, Policy, Replay, TrainLimits, Version
+from auditor.peers import Policy, Replay, TrainLimits, Version
 from auditor.tasks import Settings, Split
+from common.lora.proof import Liveness, LivenessProof
 from common.types import Digest, Domain, Progress, Sha256, Software
 
 

@@ -17,12 +17,13 @@ from auditor import grading
 from auditor.findings import Comparison, Mark, Score
 from auditor.journal import Journal
 from auditor.ledger.store import texts
-from auditor.peers import Answer, AnswerOrder, AnswerPurpose, Liveness, LivenessProof, prompt_of
+from auditor.peers import Answer, AnswerOrder, AnswerPurpose, prompt_of
 from auditor.ports import OnProgress, Student
 from auditor.recorder import Recorder
 from auditor.tasks import EvaluationItem, Split, Suite, Task
 from common.canonical import digest_of
 from common.errors import NotPossible
+from common.lora.proof import Liveness, LivenessProof
 from common.prompting import ask
 from common.types import Conversation, Prompt, Sampling
 

@@ -11,10 +11,10 @@ from auditor.examiner import Group, of_task
 from auditor.findings import RunState, Score
 from auditor.journal import Kept
 from auditor.judging import retention_groups
-from auditor.metrics import timed
 from auditor.peers import BASE
 from auditor.splits import split
 from auditor.tasks import Split
+from common.metrics import timed
 
 
 async def finish(work: Work) -> e.RunFinished:

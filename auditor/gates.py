@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 from auditor.examiner import Marked, Paper
 from auditor.filter import DECIDING_QUESTIONS
 from auditor.findings import Gate, GateKind, Score
-from auditor.peers import Liveness, TrainLimits
+from auditor.peers import TrainLimits
+from common.lora.proof import Liveness
 from common.types import Context, Recipe, SelfEdit
 
 
@@ -51,12 +52,7 @@ def _over(name: str, value: float | None, limit: float) -> list[str]:
 
 def policy_gate(edit: SelfEdit, forbidden: Sequence[str]) -> Gate:
     """No training example may match a forbidden expression. The reason names the rule, never the text."""
-    texts = [
-        text
-        for example in edit.examples
-        for text in ([example.text] if example.text else [m.text for m in example.conversation.messages])  # type: ignore[union-attr]
-        if text
-    ]
+    texts = [text for example in edit.examples for text in example.texts]
     hits = [i for i, pattern in enumerate(forbidden) if any(re.search(pattern, text) for text in texts)]
     return Gate(
         kind=GateKind.POLICY,

@@ -17,10 +17,10 @@ from auditor.findings import Gate, Score
 from auditor.gates import approval_gate, confirmation_gate, liveness_gate, retention_gate
 from auditor.history import earlier_tasks
 from auditor.journal import Kept
-from auditor.metrics import timed
-from auditor.peers import Liveness, LivenessProof
 from auditor.splits import split
 from auditor.tasks import Split, Task
+from common.lora.proof import Liveness, LivenessProof
+from common.metrics import timed
 
 
 @dataclass

@@ -28,13 +28,13 @@ from auditor.examiner import Examiner, Group, Marked, of_task
 from auditor.filter import Reward, rest_em
 from auditor.finish import finish
 from auditor.journal import Journal, Kept
-from auditor.metrics import timed
 from auditor.peers import KeptEdit, LearnOrder
 from auditor.promotion import promote
 from auditor.splits import split
 from auditor.tasks import Order, Split, Task
 from common.canonical import derive_seed, digest_of
 from common.errors import NotPossible
+from common.metrics import timed
 
 
 async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:

@@ -5,17 +5,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from prometheus_client import Counter, Gauge, Histogram
 
 from auditor import events as e
 from auditor.findings import Score
 from auditor.ledger.chain import Link
 from auditor.tasks import Split
-from common.metrics import PHASE_SECONDS
 
 SHARES = (-1.0, -0.5, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 
@@ -80,13 +75,3 @@ def _judged(event: e.UpdateJudged) -> None:
 
 def _rejected(kind: str) -> None:
     EDITS.labels("rejected", kind.removeprefix("GATE_KIND_").lower()).inc()
-
-
-@contextmanager
-def timed(phase: str) -> Iterator[None]:
-    """Adds the time spent to seal_phase_seconds."""
-    started = time.monotonic()
-    try:
-        yield
-    finally:
-        PHASE_SECONDS.labels(phase).inc(time.monotonic() - started)

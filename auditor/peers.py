@@ -18,13 +18,6 @@ LIVE = "live"
 PREVIOUS = "previous"
 
 
-class Liveness(StrEnum):
-    BASE = "LIVENESS_BASE"
-    LIVE = "LIVENESS_LIVE"
-    INERT = "LIVENESS_INERT"
-    INVALID = "LIVENESS_INVALID"
-
-
 class AnswerPurpose(StrEnum):
     AUDIT = "ANSWER_PURPOSE_AUDIT"
     LIVE = "ANSWER_PURPOSE_LIVE"
@@ -126,18 +119,6 @@ class TrainedCandidate(Domain):
 class FailedCandidate(Domain):
     candidate_id: str
     reason: str = ""
-    detail: str = ""
-
-
-class LivenessProof(Domain):
-    version: str
-    liveness: Liveness
-    adapter: Digest | None = None
-    tensors_in_file: int = 0
-    tensors_bound: int = 0
-    probe_distance_from_base: float = 0.0
-    probe_distance_from_parent: float = 0.0
-    probe_noise: float = 0.0
     detail: str = ""
 
 

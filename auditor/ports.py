@@ -17,7 +17,6 @@ from auditor.peers import (
     FailedCandidate,
     FailedProposal,
     LearnOrder,
-    LivenessProof,
     Policy,
     ProposalOrder,
     ProposedEdit,
@@ -26,6 +25,7 @@ from auditor.peers import (
     TrainedCandidate,
     TrainOrder,
 )
+from common.lora.proof import LivenessProof
 from common.types import Progress
 
 OnProgress = Callable[[Progress], None]

@@ -18,7 +18,6 @@ from auditor.findings import Gate, GateKind
 from auditor.history import replayable
 from auditor.journal import Kept
 from auditor.judging import judge
-from auditor.metrics import timed
 from auditor.peers import (
     LIVE,
     PREVIOUS,
@@ -32,6 +31,7 @@ from auditor.tasks import PromotionMode, Task
 from common.canonical import derive_seed
 from common.edits import edit_bytes
 from common.errors import StaleGeneration
+from common.metrics import timed
 from common.types import SelfEdit
 
 DECIDED_BY = "loop"

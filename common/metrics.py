@@ -6,6 +6,9 @@ that moves them.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -20,6 +23,16 @@ RPCS_IN_FLIGHT = Gauge("seal_rpcs_in_flight", "gRPC calls under way.", ["method"
 READY = Gauge("seal_ready", "1 when the service answers its RPCs.")
 PHASE_SECONDS = Counter("seal_phase_seconds", "Time spent in heavy phases.", ["phase"])
 PHASE_WAIT_SECONDS = Counter("seal_phase_wait_seconds", "Time spent waiting for another heavy phase.", ["phase"])
+
+
+@contextmanager
+def timed(phase: str) -> Iterator[None]:
+    """Adds the time spent to seal_phase_seconds."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        PHASE_SECONDS.labels(phase).inc(time.monotonic() - started)
 
 
 class Closable(Protocol):

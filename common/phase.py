@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from common.metrics import PHASE_SECONDS, PHASE_WAIT_SECONDS
+from common.metrics import PHASE_WAIT_SECONDS, timed
 
 POLL_SECONDS = 0.05
 REPORT_SECONDS = 3.0
@@ -34,7 +34,7 @@ class HeavyPhase:
     async def hold(self, phase: str, waiting: Callable[[], None] | None = None) -> AsyncIterator[None]:
         """Holds the machine for `phase`; calls `waiting` every few seconds until it is free."""
         if self._lock_path is None:
-            with _timed(phase):
+            with timed(phase):
                 yield
             return
         lock = FileLock(self._lock_path, thread_local=False)
@@ -51,18 +51,7 @@ class HeavyPhase:
                     reported = time.monotonic()
             PHASE_WAIT_SECONDS.labels(phase).inc(time.monotonic() - started)
             try:
-                with _timed(phase):
+                with timed(phase):
                     yield
             finally:
                 lock.release()
-
-
-class _timed:  # noqa: N801 - reads as a statement
-    def __init__(self, phase: str) -> None:
-        self._phase = phase
-
-    def __enter__(self) -> None:
-        self._started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        PHASE_SECONDS.labels(self._phase).inc(time.monotonic() - self._started)

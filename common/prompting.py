@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.types import Conversation, Example, LossMask, Role
 
 # What the student puts before conversations that have no system message of their own, in training and answering alike.
-# Short, so that an example is mostly question and answer; a small model answers better under it than under none.
+# Short, so that an example is mostly question and answer.
 SYSTEM_PROMPT = "Answer the question briefly."
 
 

@@ -149,6 +149,13 @@ class Example(Domain):
             raise ValueError("a plain text has no completion: its loss_mask must be LOSS_MASK_ALL")
         return self
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that it says: the plain text, or each message's."""
+        if self.conversation is None:
+            return (self.text,) if self.text else ()
+        return tuple(message.text for message in self.conversation.messages)
+
 
 class Recipe(Domain):
     """Update directives. None (or an empty tuple) takes the default of whoever trains."""

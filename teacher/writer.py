@@ -129,8 +129,7 @@ class Writer:
 
     def _tokens(self, examples: Sequence[Example]) -> int:
         """About as many tokens as a student of the same family will train on in one epoch."""
-        texts = [example.text or "" for example in examples]
-        texts += [m.text for e in examples if e.conversation is not None for m in e.conversation.messages]
+        texts = [text for example in examples for text in example.texts]
         turns = sum(len(e.conversation.messages) for e in examples if e.conversation is not None)
         return self._renderer.count(texts) + TOKENS_PER_TURN * turns
 

@@ -19,9 +19,9 @@ from auditor.events import Event, PayloadErased
 from auditor.ledger import chain, database
 from auditor.ledger.chain import GENESIS, Link, Verdict, link_of
 from auditor.ledger.models import AnswerRow, EventRow, PayloadRow
-from auditor.peers import Liveness
 from common.canonical import digest_bytes
 from common.errors import Conflict, Corrupt, NotFound, NotPossible
+from common.lora.proof import Liveness
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from auditor.ledger.__main__ import main as admin
 from auditor.ledger.chain import GENESIS
 from auditor.ledger.models import Base
 from auditor.ledger.store import Ledger
-from auditor.peers import Liveness
 from common.canonical import digest_bytes
 from common.errors import Conflict, InvalidConfig, NotFound, NotPossible
+from common.lora.proof import Liveness
 
 
 def url(folder: Path) -> str:
