@@ -22,7 +22,7 @@ $(INSTALLED): requirements/cpu.txt requirements/cpu-torch.txt pyproject.toml too
 demo: $(INSTALLED) ## the main job on two documents: real model, real teacher, under 30 minutes [DATA= SEED= ARGS=]
 	$(BIN)/seal demo --data $(DEMO_DATA) --seed $(SEED) $(ARGS)
 
-demo-full: $(INSTALLED) ## all documents, consolidated promotion, up to two hours [DATA= SEED= ARGS=]
+demo-full: $(INSTALLED) ## all documents in one update, under two hours [DATA= SEED= ARGS=]
 	$(BIN)/seal demo --full --data $(DEMO_DATA) --seed $(SEED) $(ARGS)
 
 show-demo: $(INSTALLED) ## the demo, with its result as one JSON object on the last line

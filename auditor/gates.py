@@ -120,10 +120,11 @@ def confirmation_gate(own: tuple[Score, Score], pooled: tuple[Score, Score]) -> 
     )
 
 
-def retention_gate(groups: Sequence[tuple[str, Marked, Marked]], max_drop: float) -> Gate:
+def retention_gate(groups: Sequence[tuple[str, Marked, Marked]], max_drop: float, scale: float = 1.0) -> Gate:
     """No group of five items or more, and not all items together, may drop by more than `max_drop` of their mean.
 
-    groups: (name, before, after). Smaller groups decide nothing by themselves; they count in the total.
+    groups: (name, before, after). Smaller groups decide nothing by themselves; they count in the total. scale: of the
+    update, noted among the figures.
     """
     if not groups:
         return Gate(kind=GateKind.RETENTION, passed=True, reason="nothing to retain")
@@ -139,5 +140,5 @@ def retention_gate(groups: Sequence[tuple[str, Marked, Marked]], max_drop: float
         kind=GateKind.RETENTION,
         passed=not failed,
         reason="; ".join(said) or f"{before.correct:g} -> {after.correct:g} of {after.questions}",
-        figures={**drops, "max_drop": max_drop},
+        figures={**drops, "max_drop": max_drop, "scale": scale},
     )

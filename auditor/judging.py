@@ -74,7 +74,8 @@ async def judge(
         found.gates.append(confirmation_gate(found.totals(own), found.totals(pooled)))
     if found.passed:
         found.retention = await retained(work, trained, winners)
-        found.gates.append(retention_gate(found.retention, work.order.settings.retention.max_drop))
+        bound = work.order.settings.retention.max_drop
+        found.gates.append(retention_gate(found.retention, bound, trained.version.scale or 1.0))
     return judgement(work, trained, found)
 
 

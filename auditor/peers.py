@@ -87,12 +87,14 @@ class Version(Domain):
     seconds: float = 0.0
     software: Software = Software()
     replay_share: float = 0.0
+    scale: float = 1.0
 
 
 class TrainCandidate(Domain):
     candidate_id: str
     edit: SelfEdit
     seed: int
+    scale: float = 1.0
 
 
 class Replay(Domain):

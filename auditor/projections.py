@@ -203,6 +203,9 @@ class Projections:
             known.number = known.number or 1 + max(view.number for view in self.versions.values())
         composed = [v for v in self.composed if v.run_id == link.run_id and v.proposed.round == event.round]
         for view in [*self._noted(link, event.round, event.edits), *composed]:
+            if view.judged is not None:
+                # Judged again at a smaller scale: of the larger one only what it failed is worth reading.
+                view.gates = [gate for gate in view.gates if gate not in view.judged.gates or not gate.passed]
             view.judged = event
             view.gates.extend(event.gates)
             failed = next((gate for gate in event.gates if not gate.passed), None)

@@ -1,8 +1,10 @@
 """Promotion: a winner (or the union of the winners) is trained alone, confirmed, gated, and becomes live.
 
 The adapter that is promoted is the one that was confirmed: trained by itself with a fresh seed on the version live at
-that moment, so its digest can be reproduced. Live moves by compare-and-swap from exactly that version; if somebody else
-moved it meanwhile, the update is rejected with that reason. auditor/loop.py calls `promote` once a round.
+that moment, so its digest can be reproduced. One that fails retention alone is scaled down towards its parent, step by
+step, and judged again from the first gate on: less of it is learned, and less forgotten. Live moves by compare-and-swap
+from exactly that version; if somebody else moved it meanwhile, the update is rejected with that reason.
+auditor/loop.py calls `promote` once a round.
 """
 
 from __future__ import annotations
@@ -35,6 +37,11 @@ from common.metrics import timed
 from common.types import SelfEdit
 
 DECIDED_BY = "loop"
+
+WHOLE = 1.0
+# Largest first, and the first that passes stands: what is learned shrinks with the scale as well. Of an
+# update that needs still less, little is left worth having.
+SCALES = (WHOLE, 0.8, 0.6)
 
 
 @dataclass(frozen=True)
@@ -73,9 +80,19 @@ def updates(work: Work, round_: int, winners: Sequence[Winner]) -> list[Update]:
 
 
 async def carry_out(work: Work, update: Update) -> e.UpdateJudged:
-    """Trains one update alone, judges it, and moves live to it if it was accepted."""
+    """Trains one update alone and judges it, at smaller scales if it forgets too much; live moves to what passed."""
+    for scale in SCALES:
+        judged = await try_out(work, update, scale)
+        if not fails_retention_alone(judged):
+            break
+    return judged
+
+
+async def try_out(work: Work, update: Update, scale: float) -> e.UpdateJudged:
+    """The update at one scale: made, judged and, if it passed, live."""
     journal, name = work.journal, f"{update.round}/update/{update.edit.digest.sha256}"
-    trained = await journal.step(f"{name}/train", partial(train_alone, work, update))
+    name = name if scale == WHOLE else f"{name}/scale/{scale:g}"
+    trained = await journal.step(f"{name}/train", partial(train_alone, work, update, scale))
     if isinstance(trained, e.UpdateJudged):
         return trained
     assert isinstance(trained, e.UpdateTrained)
@@ -87,12 +104,20 @@ async def carry_out(work: Work, update: Update) -> e.UpdateJudged:
     return judged
 
 
-async def train_alone(work: Work, update: Update) -> Kept[e.Event]:
-    """One adapter, by itself, with a seed that no candidate had: an UpdateTrained, or an UpdateJudged if it failed."""
+def fails_retention_alone(judged: e.UpdateJudged) -> bool:
+    """Everything was asked, and nothing but retention speaks against the update."""
+    return [gate.kind for gate in judged.gates if not gate.passed] == [GateKind.RETENTION]
+
+
+async def train_alone(work: Work, update: Update, scale: float) -> Kept[e.Event]:
+    """One adapter, by itself, with a seed that no candidate had: an UpdateTrained, or an UpdateJudged if it failed.
+
+    Below scale 1 the student interpolates what it has trained already; it trains again only where that was lost.
+    """
     edit, edits = update.edit, tuple(winner.edit.digest for winner in update.winners)
     task_ids = tuple(dict.fromkeys(winner.task.task_id for winner in update.winners))
     live = (await work.crew.student.status()).live
-    order = await training_order(work, update, live.version)
+    order = await training_order(work, update, live.version, scale)
     candidate = order.candidates[0]
     reason = "NOT_ANSWERED"
     with timed("training"):
@@ -120,15 +145,15 @@ async def train_alone(work: Work, update: Update) -> Kept[e.Event]:
     return Kept(e.UpdateJudged(round=update.round, version="", edits=edits, gates=(gate,), record=record), ())
 
 
-async def training_order(work: Work, update: Update, live: str) -> TrainOrder:
+async def training_order(work: Work, update: Update, live: str, scale: float) -> TrainOrder:
     """Trains on `live`, replaying what its ancestry was taught and is still true."""
     settings, edit = work.order.settings, update.edit
     views = await work.crew.views.current()
     replayed = replayable(views, live, [winner.task.context for winner in update.winners])
     replay = Replay(edits=replayed, share=settings.replay_share) if replayed and settings.replay_share else None
     seed = derive_seed(settings.seed, "confirm", update.round, edit.digest.sha256)
-    candidate = TrainCandidate(candidate_id=f"{edit.digest.sha256}:{seed}", edit=edit, seed=seed)
-    content = [update.round, live, candidate.candidate_id, replay.model_dump(mode="json") if replay else None]
+    candidate = TrainCandidate(candidate_id=f"{edit.digest.sha256}:{seed}", edit=edit, seed=seed, scale=scale)
+    content = [update.round, live, candidate.candidate_id, replay.model_dump(mode="json") if replay else None, scale]
     return TrainOrder(
         request_id=work.journal.request_id("update", content),
         parent_version=live,

@@ -55,6 +55,7 @@ class Version(Domain):
     seconds: float = 0.0
     software: Software | None = None
     replay_share: float = 0.0
+    scale: float = 1.0
 
 
 class TrainedCandidate(Domain):

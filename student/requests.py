@@ -26,6 +26,12 @@ class TrainCandidate(Domain):
     candidate_id: str = Field(min_length=1, max_length=128)
     edit: SelfEdit
     seed: Seed = 0
+    scale: float = Field(default=1.0, ge=0, le=1)
+
+    @field_validator("scale")
+    @classmethod
+    def _zero_is_whole(cls, scale: float) -> float:
+        return scale or 1.0
 
     @field_validator("edit")
     @classmethod

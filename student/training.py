@@ -17,6 +17,7 @@ from common.errors import Corrupt, InvalidRequest, Violation
 from common.jobs import Publish
 from common.lora.adapter_format import Adapter
 from common.lora.engine import LoraEngine
+from common.lora.interpolation import interpolated
 from common.lora.residency import BASE_VERSION
 from common.lora.trainer import FailedJob, Outcome, TrainJob, TrainProgress
 from common.types import Digest, Recipe, Software
@@ -34,10 +35,14 @@ Result = TrainedCandidate | FailedCandidate
 
 @dataclass(frozen=True)
 class _Plan:
+    """key: what training makes; scaled_key: what is asked for, the same unless the candidate is to be scaled down."""
+
     candidate: TrainCandidate
+    parent: Adapter | None
     recipe: Recipe
     mixture: Mixture
     key: Digest
+    scaled_key: Digest
 
 
 class Training:
@@ -89,7 +94,7 @@ class Training:
             plan = self._plan(candidate, parent, adapter, pool)
             if not self._answered_from_store(plan, request.alone, desk):
                 missing.append(plan)
-        batches = [[plan] for plan in missing] if request.alone else [missing]
+        batches = [[plan] for plan in missing] if request.alone else [missing] if missing else []
         for place, batch in enumerate(batches):
             self._train(batch, parent, adapter, desk, done=place if request.alone else 0, total=len(missing))
 
@@ -106,22 +111,45 @@ class Training:
         }
         if pool.key is not None:
             content["replay"] = pool.key
-        return _Plan(candidate, recipe, pool.mix(candidate.edit, candidate.seed), digest_of(content))
+        key = digest_of(content)
+        scaled_key = key if candidate.scale == 1 else digest_of({**content, "scale": candidate.scale})
+        return _Plan(candidate, adapter, recipe, pool.mix(candidate.edit, candidate.seed), key, scaled_key)
 
     def _answered_from_store(self, plan: _Plan, alone: bool, desk: Desk[Result]) -> bool:
         try:
-            version = self._store.trained(plan.key.sha256)
+            version = self._stored(plan, alone)
         except Corrupt as error:
             metrics.CANDIDATES.labels("failed").inc()
             desk.say(
                 FailedCandidate(candidate_id=plan.candidate.candidate_id, reason=error.reason, detail=error.message)
             )
             return True
-        if version is None or (alone and not version.trained_alone):
+        if version is None:
             return False
         metrics.CANDIDATES.labels("reused").inc()
         desk.say(TrainedCandidate(candidate_id=plan.candidate.candidate_id, version=version, reused=True))
         return True
+
+    def _stored(self, plan: _Plan, alone: bool) -> Version | None:
+        """What is asked for, or can be made of what is stored without training. Raises Corrupt."""
+        wanted = self._store.trained(plan.scaled_key.sha256)
+        if wanted is not None and (wanted.trained_alone or not alone):
+            return wanted
+        if plan.scaled_key == plan.key:
+            return None
+        whole = self._store.trained(plan.key.sha256)
+        return self._scaled(plan, whole) if whole is not None and (whole.trained_alone or not alone) else None
+
+    def _scaled(self, plan: _Plan, whole: Version) -> Version:
+        """The version asked for, from what training made: itself, or interpolated towards the parent."""
+        scale = plan.candidate.scale
+        if scale == 1:
+            return whole
+        adapter = interpolated(plan.parent, self._store.adapter(whole.version), scale)
+        made = whole.model_copy(
+            update={"candidate_key": plan.scaled_key.sha256, "scale": scale, "create_time": datetime.now(UTC)}
+        )
+        return self._store.put(adapter, made)
 
     def _train(
         self, plans: Sequence[_Plan], parent: str, adapter: Adapter | None, desk: Desk[Result], *, done: int, total: int
@@ -183,4 +211,4 @@ class Training:
         self._log.info(
             "candidate trained", candidate_id=candidate_id, version=version.version, seconds=round(outcome.seconds, 1)
         )
-        return TrainedCandidate(candidate_id=candidate_id, version=version)
+        return TrainedCandidate(candidate_id=candidate_id, version=self._scaled(plan, version))

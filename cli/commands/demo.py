@@ -24,7 +24,9 @@ def demo(  # noqa: PLR0917 - a command's options are its parameters
     documents: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="The first N documents [2; all with --full].")
     ] = None,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Rounds over all documents.")] = 2,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Rounds over all documents [2; 1 with --full].")
+    ] = None,
     candidates: Annotated[int, typer.Option(metavar="K", help="Edits proposed a document and round.")] = 3,
     seeds: Annotated[int, typer.Option(metavar="N", help="Trial trainings an edit.")] = 1,
     promotion: Annotated[Promotion | None, typer.Option(help="How kept edits become live [consolidated].")] = None,
@@ -33,7 +35,7 @@ def demo(  # noqa: PLR0917 - a command's options are its parameters
     ] = 0.25,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Everything random derives from it.")] = 0,
     learn: Annotated[bool | None, typer.Option("--learn/--no-learn", help="Teacher learns from kept edits.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="All documents, promoted as one update.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All documents, promoted as one update, in one round.")] = False,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings of the services [seal.yaml].")
     ] = None,
@@ -64,7 +66,7 @@ def demo(  # noqa: PLR0917 - a command's options are its parameters
     from cli.settings import RunChoices
 
     run = RunChoices(
-        rounds=rounds,
+        rounds=rounds or (1 if full else 2),
         candidates=candidates,
         seeds=seeds,
         promotion=promotion or Promotion.consolidated,

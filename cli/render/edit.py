@@ -152,13 +152,17 @@ def _versions(versions: Sequence[student_pb2.Version]) -> RenderableType | None:
 
 def _version(version: student_pb2.Version) -> RenderableType:
     replay = f"; {version.replay_share:.0%} replayed" if version.replay_share else ""
+    scaled = f"; scaled down to {version.scale:.0%} towards its parent" if 0 < version.scale < 1 else ""
     loss = f"loss {number(version.first_loss)} → {number(version.last_loss)}"
     return Group(
         f"  {version.version}",
         pairs(
             [
                 ("    parent", short(version.parent_version)),
-                ("    made", f"seed {version.seed}, {'alone' if version.trained_alone else 'beside others'}{replay}"),
+                (
+                    "    made",
+                    f"seed {version.seed}, {'alone' if version.trained_alone else 'beside others'}{replay}{scaled}",
+                ),
                 ("    training", f"{seconds(version.seconds)}, {plural(version.tokens_trained, 'token')}, {loss}"),
                 ("    size", f"{size(version.adapter.size_bytes)}, {plural(version.tensors, 'tensor')}"),
                 ("    recipe", ", ".join(_directives(version.recipe))),

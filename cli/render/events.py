@@ -124,6 +124,8 @@ def _verdict(verdict: pb.EditVerdict) -> str:
 def _update_trained(event: pb.UpdateTrained) -> list[str]:
     of = ", ".join(short(edit.sha256) for edit in event.edits)
     took = seconds(event.version.seconds)
+    if 0 < event.version.scale < 1:
+        return [f"  scaled down to {event.version.scale:.0%} of it: update {short(event.version.version)}"]
     return [f"  update {short(event.version.version)} trained from {plural(len(event.edits), 'edit')} ({of}) in {took}"]
 
 

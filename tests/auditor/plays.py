@@ -56,9 +56,9 @@ def teaching(name: str, count: int, of: int = 10) -> SelfEdit:
     return edit_about(f"doc-{name}", f"About {name}", list(facts(name, of).items())[:count])
 
 
-def harmful(name: str) -> SelfEdit:
-    """Teaches everything, and makes the base forget what it knew."""
-    forget = [(f"{FORGET}{question}", "-") for question in GENERAL]
+def harmful(name: str, count: int = len(GENERAL)) -> SelfEdit:
+    """Teaches everything, and makes the base forget the first `count` things that it knew."""
+    forget = [(f"{FORGET}{question}", "-") for question in list(GENERAL)[:count]]
     return edit_about(f"doc-{name}", f"About {name}", [*facts(name).items(), *forget])
 
 

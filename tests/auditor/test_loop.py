@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from auditor.promotion import SCALES
 from auditor.splits import split
 from auditor.tasks import Task
 from common.contract.seal.v1 import auditor_pb2 as pb
@@ -78,9 +79,38 @@ async def test_update_that_forgets_is_rejected_and_says_what_was_forgotten(tmp_p
     judged = of_kind(events, "update_judged")[0]
     assert [(g.kind, g.passed) for g in judged.gates][-1] == (pb.GATE_KIND_RETENTION, False)
     assert (judged.retention_before.correct, judged.retention_after.correct) == (10, 0)
-    assert len(record.forgotten) == 10
+    assert [j.accepted for j in of_kind(events, "update_judged")] == [False] * len(SCALES)
+    assert len(record.forgotten) == int(10 * SCALES[-1])
     assert record.forgotten[0].answer_before in record.forgotten[0].accepted_answers
     assert stage.student.moves == []
+
+
+async def test_update_that_forgets_too_much_is_scaled_down_until_it_does_not(tmp_path: Path) -> None:
+    """Two of ten forgotten is over the bound of one; at 0.8 it is one, and what stands is that version."""
+    edit = harmful("a", 2)
+    async with on_stage(teacher(a=[edit]), student()) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=1))
+        record = (await desk.stub.GetEdit(pb.GetEditRequest(edit=edit.digest.sha256))).record
+    whole, scaled = of_kind(events, "update_trained")
+    judged = of_kind(events, "update_judged")
+    assert (whole.version.scale, scaled.version.scale) == (1.0, 0.8)
+    assert (whole.seed, whole.trained_edit) == (scaled.seed, scaled.trained_edit)
+    assert [j.accepted for j in judged] == [False, True]
+    assert [j.retention_after.correct for j in judged] == [8, 9]
+    assert stage.student.moves == [("live", scaled.version.version)]
+    assert record.summary.state == pb.EDIT_STATE_ACCEPTED
+    assert record.accepted_version == scaled.version.version
+    said = [(gate.passed, gate.figures["scale"]) for gate in record.gates if gate.kind == pb.GATE_KIND_RETENTION]
+    assert said == [(False, 1.0), (True, 0.8)]
+    assert [gate.kind for gate in record.gates].count(pb.GATE_KIND_CONFIRMATION) == 1
+
+
+async def test_update_that_gains_nothing_is_not_scaled(tmp_path: Path) -> None:
+    tau = split(Task.model_validate(task("a")).tau)
+    gamed = edit_about("doc-a", "About a", [(item.question, item.answers[0]) for item in tau.reward])
+    async with on_stage(teacher(a=[gamed]), student()) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=1))
+    assert [t.version.scale for t in of_kind(events, "update_trained")] == [1.0]
 
 
 async def test_consolidated_run_promotes_the_union_of_the_winners(tmp_path: Path) -> None:

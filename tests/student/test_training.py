@@ -6,9 +6,11 @@ import json
 
 import grpc
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from common.canonical import digest_bytes
-from common.contract.seal.v1 import types_pb2
+from common.contract.seal.v1 import student_pb2, types_pb2
 from common.convert import to_proto
 from common.errors import Conflict, Corrupt, InvalidRequest, NotFound
 from common.lora.engine import LoraEngine
@@ -120,6 +122,52 @@ async def test_a_parent_named_by_alias_is_looked_up_once(client: Client) -> None
     await client.set_alias("live", parent.version, 0)
     child = await client.trained(tiny_edit(), "live")
     assert child.parent_version == parent.version
+
+
+@pytest.mark.parametrize("on_base", [True, False])
+async def test_a_scaled_update_lies_between_its_parent_and_what_was_trained(
+    client: Client, monkeypatch: pytest.MonkeyPatch, on_base: bool
+) -> None:
+    parent = "base" if on_base else (await client.trained(tiny_edit(BY_HEART))).version
+    whole = (await client.train(train_request(tiny_edit(), parent=parent, request_id="whole")))[0].trained.version
+    monkeypatch.setattr(LoraEngine, "train", None)
+    request = train_request(tiny_edit(), parent=parent, request_id="half")
+    request.candidates[0].scale = 0.5
+    (event,) = await client.train(request)
+    half = event.trained.version
+    assert event.trained.reused
+    assert (half.scale, whole.scale) == (0.5, 1.0)
+    assert (half.parent_version, half.seed, half.edit) == (whole.parent_version, whole.seed, whole.edit)
+    assert half.candidate_key != whole.candidate_key
+    old, new, between = (_tensors(client, version) for version in (parent, whole.version, half.version))
+    for name, tensor in between.items():
+        expected = new[name] * (0.5 if ".lora_B." in name else 1.0) if on_base else (old[name] + new[name]) / 2
+        assert torch.allclose(tensor, expected, atol=1e-7), name
+    proofs, _ = await client.answer(prompts(1), half.version)
+    assert proofs[0].liveness == student_pb2.LIVENESS_LIVE
+    request.request_id = "half again"
+    assert (await client.train(request))[0].trained.version == half
+
+
+async def test_a_scaled_update_whose_whole_was_lost_is_trained_again(client: Client) -> None:
+    request = train_request(tiny_edit(), request_id="half")
+    request.candidates[0].scale = 0.5
+    (event,) = await client.train(request)
+    assert not event.trained.reused
+    assert event.trained.version.scale == 0.5
+    assert (await client.trained()).version != event.trained.version.version
+
+
+async def test_a_scale_beyond_the_whole_is_refused_by_field(client: Client) -> None:
+    request = train_request(tiny_edit())
+    request.candidates[0].scale = 1.5
+    with pytest.raises(InvalidRequest, match=r"candidates\[0\].scale"), remote_errors():
+        await client.train(request)
+
+
+def _tensors(client: Client, version: str) -> dict[str, torch.Tensor]:
+    file = client.store / "adapters" / version / "adapter_model.safetensors"
+    return load_file(file) if version != "base" else {}
 
 
 @pytest.mark.parametrize("parent", ["f" * 64, "nobody", "shadowy"])

@@ -165,7 +165,7 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
                 failed = student_pb2.FailedCandidate(candidate_id=candidate.candidate_id, reason="NON_FINITE_LOSS")
                 yield student_pb2.TrainResponse(failed=failed)
                 continue
-            adapter, reused = self._train(request, edit, candidate.seed)
+            adapter, reused = self._train(request, edit, candidate.seed, candidate.scale or 1.0)
             trained = student_pb2.TrainedCandidate(
                 candidate_id=candidate.candidate_id, version=adapter.message, reused=reused
             )
@@ -176,26 +176,32 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
         """All Train requests so far."""
         return list(self._train_requests)
 
-    def _train(self, request: student_pb2.TrainRequest, edit: SelfEdit, seed: int) -> tuple[Adapter, bool]:
+    def _train(
+        self, request: student_pb2.TrainRequest, edit: SelfEdit, seed: int, scale: float
+    ) -> tuple[Adapter, bool]:
+        """Scaled down to s, an update keeps the first s of its facts and forgets the first s of what it would."""
         replayed = [self.edits[digest.sha256] for digest in request.replay.edits]
-        key = digest_of([request.parent_version, edit.digest.sha256, seed, [r.digest.sha256 for r in replayed]]).sha256
+        named = [request.parent_version, edit.digest.sha256, seed, scale, [r.digest.sha256 for r in replayed]]
+        key = digest_of(named).sha256
         if key in self.adapters:
             return self.adapters[key], True
         self.trainings[key] += 1
         parent = self.adapters.get(request.parent_version)
         if parent is None and request.parent_version != "base":
             raise NotFound("unknown parent", ids={"version": request.parent_version})
-        facts = dict(parent.facts) if parent else {}
-        forgets = set(parent.forgets) if parent else set()
+        learned: dict[str, str] = {}
+        forgotten: list[str] = []
         for one in (*replayed, edit):
             for example in one.examples:
                 assert example.conversation is not None
                 asked, answered = (message.text for message in example.conversation.messages)
                 question = asked.rpartition("\n")[2]
                 if question.startswith(FORGET):
-                    forgets.add(question.removeprefix(FORGET))
+                    forgotten.append(question.removeprefix(FORGET))
                 else:
-                    facts[question] = answered
+                    learned[question] = answered
+        facts = {**(parent.facts if parent else {}), **dict(list(learned.items())[: int(len(learned) * scale)])}
+        forgets = {*(parent.forgets if parent else ()), *forgotten[: int(len(forgotten) * scale)]}
         message = student_pb2.Version(
             version=key,
             adapter=types_pb2.Digest(sha256=key, size_bytes=1),
@@ -204,6 +210,7 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
             seed=seed,
             trained_alone=request.alone,
             replay_share=request.replay.share,
+            scale=scale,
         )
         self.adapters[key] = Adapter(request.parent_version, edit.digest, seed, facts, frozenset(forgets), message)
         return self.adapters[key], False

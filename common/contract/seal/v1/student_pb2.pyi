@@ -231,10 +231,15 @@ class TrainCandidate(_message.Message):
     CANDIDATE_ID_FIELD_NUMBER: _builtins.int
     EDIT_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
     candidate_id: _builtins.str
     """Unique in the request, 1..128 characters."""
     seed: _builtins.int
     """0..2^63-1."""
+    scale: _builtins.float
+    """Above 0, at most 1; 0 stands for 1. Below 1 the update is trained as ever (or taken from the store) and its factors
+    are then interpolated towards the parent's; the result is a version of its own.
+    """
     @_builtins.property
     def edit(self) -> _types_pb2.SelfEdit: ...
     def __init__(
@@ -243,10 +248,11 @@ class TrainCandidate(_message.Message):
         candidate_id: _builtins.str = ...,
         edit: _types_pb2.SelfEdit | None = ...,
         seed: _builtins.int = ...,
+        scale: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_id", b"candidate_id", "edit", b"edit", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_id", b"candidate_id", "edit", b"edit", "scale", b"scale", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,11 +346,12 @@ class Version(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     SOFTWARE_FIELD_NUMBER: _builtins.int
     REPLAY_SHARE_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """"base", or the adapter's digest in hexadecimal."""
     parent_version: _builtins.str
     candidate_key: _builtins.str
-    """Digest of (parent, edit, recipe, seed)."""
+    """Digest of (parent, edit, recipe, seed), of the base and the rendering, and of replay and scale where there are any."""
     seed: _builtins.int
     trained_alone: _builtins.bool
     tensors: _builtins.int
@@ -356,6 +363,8 @@ class Version(_message.Message):
     """Seconds of training, without waiting."""
     replay_share: _builtins.float
     """Share of examples that came from replay."""
+    scale: _builtins.float
+    """What was kept of the update that was trained: 1, or less where it was scaled down towards its parent. 0: 1."""
     @_builtins.property
     def adapter(self) -> _types_pb2.Digest: ...
     @_builtins.property
@@ -387,10 +396,11 @@ class Version(_message.Message):
         seconds: _builtins.float = ...,
         software: _types_pb2.Software | None = ...,
         replay_share: _builtins.float = ...,
+        scale: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "create_time", b"create_time", "edit", b"edit", "recipe", b"recipe", "software", b"software"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "candidate_key", b"candidate_key", "create_time", b"create_time", "edit", b"edit", "first_loss", b"first_loss", "last_loss", b"last_loss", "parent_version", b"parent_version", "recipe", b"recipe", "replay_share", b"replay_share", "seconds", b"seconds", "seed", b"seed", "software", b"software", "tensors", b"tensors", "tokens_trained", b"tokens_trained", "trained_alone", b"trained_alone", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "candidate_key", b"candidate_key", "create_time", b"create_time", "edit", b"edit", "first_loss", b"first_loss", "last_loss", b"last_loss", "parent_version", b"parent_version", "recipe", b"recipe", "replay_share", b"replay_share", "scale", b"scale", "seconds", b"seconds", "seed", b"seed", "software", b"software", "tensors", b"tensors", "tokens_trained", b"tokens_trained", "trained_alone", b"trained_alone", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
