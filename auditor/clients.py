@@ -150,13 +150,20 @@ async def unary(call: Callable[[], Awaitable[T]], retries: Retries) -> T:
 
 
 async def streamed(opened: Callable[[], AsyncIterator[Any]], retries: Retries) -> AsyncIterator[Any]:
-    """A stream's messages, across breaks; messages may come again after one."""
-    failures = 0
+    """A stream's messages, across breaks; messages may come again after one.
+
+    Only a result that did not come before starts the count of failures anew: a peer that dies of the same work again
+    and again still says that it has begun.
+    """
+    failures = most = 0
     while True:
+        results = 0
         try:
             with remote_errors():
                 async for message in opened():
-                    failures = 0
+                    results += message.WhichOneof("event") != "progress"
+                    if results > most:
+                        failures, most = 0, results
                     yield message
             return
         except (Unavailable, Cancelled):

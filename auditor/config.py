@@ -28,7 +28,7 @@ class Timeouts(Config):
 
 
 class Retries(Config):
-    """How long an unreachable peer is waited for before a run fails. Each message that arrives starts anew."""
+    """How long an unreachable peer is waited for before a run fails. Each new result starts anew."""
 
     attempts: int = Field(default=8, ge=1, le=100)
     first_wait_seconds: float = Field(default=0.5, gt=0)

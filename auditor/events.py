@@ -6,7 +6,7 @@ are named there by digest; none stands in an event itself.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from auditor.findings import Comparison, EditVerdict, Gate, Mark, NamedPayload, Run, Score
 from auditor.peers import Policy, Replay, TrainLimits, Version
@@ -19,10 +19,6 @@ class Event(Domain):
     """Base of all events; `kind` is the field of RunEvent that carries it."""
 
     kind: ClassVar[str]
-
-    def public(self) -> dict[str, Any]:
-        """What a watcher sees."""
-        return self.model_dump(mode="json", exclude_none=True, exclude={"record"})
 
 
 class RunRequested(Event):
@@ -223,7 +219,14 @@ class UpdateJudged(Event):
     holdout_after: Score = Score()
     retention_before: Score = Score()
     retention_after: Score = Score()
+    scale: float = 1.0
+    next_scale: float = 0.0
     record: Record = Record()
+
+    @property
+    def final(self) -> bool:
+        """Whether this judgement decides: no smaller scale is tried after it."""
+        return self.next_scale == 0
 
 
 class VersionPromoted(Event):

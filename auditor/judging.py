@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from auditor import events as e
 from auditor.crew import Winner, Work, answers_of
 from auditor.examiner import Group, Marked, Paper, compare, of_suite, of_task
-from auditor.findings import Gate, Score
+from auditor.findings import Gate, GateKind, Score
 from auditor.gates import approval_gate, confirmation_gate, liveness_gate, retention_gate
 from auditor.history import earlier_tasks
 from auditor.journal import Kept
+from auditor.projections import Projections
 from auditor.splits import split
 from auditor.tasks import Split, Task
 from common.lora.proof import Liveness, LivenessProof
 from common.metrics import timed
+from common.types import Digest
 
 
 @dataclass
@@ -49,20 +51,20 @@ class Found:
 
 
 async def judge(
-    work: Work, trained: e.UpdateTrained, winners: Sequence[Winner], pool: Sequence[Task]
+    work: Work, trained: e.UpdateTrained, winners: Sequence[Winner], pool: Sequence[Task], smaller: float
 ) -> Kept[e.UpdateJudged]:
-    """All gates before promotion. winners: what the update consists of; pool: the tasks of all winners."""
+    """All gates before promotion. winners: what the update consists of; pool: the tasks of all winners.
+
+    smaller: the scale to try next if nothing but retention speaks against the update; 0: none.
+    """
     version, parent = trained.version.version, trained.version.parent_version
     own_ids = {winner.task.task_id for winner in winners}
     held_out = [of_task(task, Split.HOLDOUT, split(task.tau).holdout) for task in pool]
     pooled = [group for group in held_out if group.items]
     own = [group for group in pooled if group.task_id in own_ids]
     views = await work.crew.views.current()
-    rejected_by = next(
-        (by for winner in winners if (by := views.rejected_by.get((work.order.run_id, winner.edit.digest.sha256)))), ""
-    )
     found = Found(own=own, pooled=pooled)
-    found.gates.append(approval_gate(rejected_by))
+    found.gates.append(approval_gate(rejected_by(views, work.order.run_id, trained.edits)))
     if found.passed and pooled:
         paper = await examine(work, trained, version, pooled)
         found.proof = paper.proof
@@ -75,16 +77,22 @@ async def judge(
     if found.passed:
         found.retention = await retained(work, trained, winners)
         bound = work.order.settings.retention.max_drop
-        found.gates.append(retention_gate(found.retention, bound, trained.version.scale or 1.0))
-    return judgement(work, trained, found)
+        found.gates.append(retention_gate(found.retention, bound, trained.version.scale))
+    return judgement(work, trained, found, smaller)
 
 
-def judgement(work: Work, trained: e.UpdateTrained, found: Found) -> Kept[e.UpdateJudged]:
+def rejected_by(views: Projections, run_id: str, edits: Sequence[Digest]) -> str:
+    """The operator who rejected one of these edits, if anybody did."""
+    return next((by for edit in edits if (by := views.rejected_by.get((run_id, edit.sha256)))), "")
+
+
+def judgement(work: Work, trained: e.UpdateTrained, found: Found, smaller: float) -> Kept[e.UpdateJudged]:
     """What was found, as one event with the answers that it rests on."""
     before, after = found.before, found.after
     holdout = tuple(c for group in found.own if after for c in compare(before[group.name], after[group.name]))
     retained_items = tuple(c for _, old, new in found.retention for c in compare(old, new))
     holdout_before, holdout_after = found.totals(found.own)
+    forgets_alone = [gate.kind for gate in found.gates if not gate.passed] == [GateKind.RETENTION]
     event = e.UpdateJudged(
         round=trained.round,
         version=trained.version.version,
@@ -95,6 +103,8 @@ def judgement(work: Work, trained: e.UpdateTrained, found: Found) -> Kept[e.Upda
         holdout_after=holdout_after,
         retention_before=sum((old.score for _, old, _ in found.retention), Score()),
         retention_after=sum((new.score for _, _, new in found.retention), Score()),
+        scale=trained.version.scale,
+        next_scale=smaller if forgets_alone else 0.0,
         record=e.UpdateJudged.Record(
             holdout=holdout,
             retention=retained_items,

@@ -33,7 +33,7 @@ from auditor.promotion import promote
 from auditor.splits import split
 from auditor.tasks import Order, Split, Task
 from common.canonical import derive_seed, digest_of
-from common.errors import NotPossible
+from common.errors import InvalidRequest, NotPossible
 from common.metrics import timed
 
 
@@ -171,7 +171,9 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
     try:
         with timed("learning"):
             policy = await work.crew.teacher.learn(order, work.journal.progress("learning", round_, ""))
-    except NotPossible as error:
+    except (NotPossible, InvalidRequest) as error:
+        if error.reason == "PEER_BROKE_CONTRACT":
+            raise
         # A teacher that wrote nothing of these edits itself has nothing to learn from; the round stands all the same.
         return e.PolicyLearned(round=round_, skipped=f"the teacher cannot: {error.reason}")
     return e.PolicyLearned(round=round_, policy=policy, edits=tuple(entry.edit for entry in kept))

@@ -58,8 +58,11 @@ def observe(link: Link, event: e.Event) -> None:
 
 
 def _judged(event: e.UpdateJudged) -> None:
-    if event.holdout_after.questions:
+    """The reward is compared with the confirmation of the whole update; the rest counts once, when it is decided."""
+    if event.holdout_after.questions and event.scale == 1:
         CONFIRMATION.observe(event.holdout_after.mean - event.holdout_before.mean)
+    if not event.final:
+        return
     FORGOTTEN.inc(sum(item.score_before > item.score_after for item in event.record.retention))
     suites: dict[str, Score] = {}
     for item in event.record.retention:

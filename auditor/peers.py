@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from auditor.tasks import LearnFrom
 from common.types import Context, Conversation, Digest, Domain, Prompt, Recipe, Sampling, SelfEdit, Software, TaskKind
@@ -88,6 +88,11 @@ class Version(Domain):
     software: Software = Software()
     replay_share: float = 0.0
     scale: float = 1.0
+
+    @field_validator("scale")
+    @classmethod
+    def _zero_is_whole(cls, scale: float) -> float:
+        return scale or 1.0
 
 
 class TrainCandidate(Domain):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from auditor import events as e
 from auditor import metrics
@@ -18,7 +19,7 @@ from auditor.recorder import Recorder
 from auditor.requests import EditState
 from auditor.views import EditView, LedgerReference, RunView, VersionView
 from auditor.watch import Watchers
-from common.errors import NotFound
+from common.errors import NotFound, Unavailable
 from common.types import Digest
 
 
@@ -177,7 +178,13 @@ class Projections:
             view.versions.append(version)
         for view in self._noted(link, event.round, event.record.left_out):
             view.reason = "kept, but the union of the winners had no more room"
-        if event.trained_edit not in event.edits:
+        known = [
+            view for view in self.composed if (view.run_id, view.sha256) == (link.run_id, event.trained_edit.sha256)
+        ]
+        for view in known:
+            view.versions.append(version)
+            view.references.append(_reference(link))
+        if event.trained_edit not in event.edits and not known:
             shown = e.EditProposed(
                 round=event.round,
                 task_id="",
@@ -203,11 +210,14 @@ class Projections:
             known.number = known.number or 1 + max(view.number for view in self.versions.values())
         composed = [v for v in self.composed if v.run_id == link.run_id and v.proposed.round == event.round]
         for view in [*self._noted(link, event.round, event.edits), *composed]:
-            if view.judged is not None:
+            if view.judged is not None and view.judged.version != event.version:
                 # Judged again at a smaller scale: of the larger one only what it failed is worth reading.
                 view.gates = [gate for gate in view.gates if gate not in view.judged.gates or not gate.passed]
-            view.judged = event
+            if view.judged is None or event.version:
+                view.judged = event
             view.gates.extend(event.gates)
+            if not event.final:
+                continue
             failed = next((gate for gate in event.gates if not gate.passed), None)
             if failed is not None:
                 view.reject(failed.kind, failed.reason)
@@ -218,7 +228,7 @@ class Projections:
         if known is not None:
             known.promote_time = link.time
             known.number = known.number or 1 + max(view.number for view in self.versions.values())
-            if not event.rollback:
+            if not event.rollback and event.previous_version != event.version:
                 known.replaced = event.previous_version
         if not event.rollback and known is not None:
             for view in (*self._latest(known.run_id, known.edits), *self._composed_as(known)):
@@ -267,7 +277,11 @@ class Projections:
         return found
 
     def _composed_as(self, version: VersionView) -> list[EditView]:
-        return [v for v in self.composed if v.run_id == version.run_id and v.versions[0].version == version.version]
+        return [
+            v
+            for v in self.composed
+            if v.run_id == version.run_id and version.version in {made.version for made in v.versions}
+        ]
 
 
 class Views:
@@ -280,7 +294,9 @@ class Views:
     async def keep_current(self, watchers: Watchers) -> None:
         """Catches up after every append, so that metrics never wait for a reader. Runs until it is cancelled."""
         async for _ in watchers.appends():
-            await self.current()
+            # An unreadable ledger is for those to report who need it; metrics catch up later.
+            with suppress(Unavailable):
+                await self.current()
 
     async def current(self) -> Projections:
         """The projections, up to the newest event. Valid until the next await."""

@@ -9,17 +9,22 @@ auditor/loop.py calls `promote` once a round.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
+
+import structlog
 
 from auditor import events as e
 from auditor.compose import union
 from auditor.crew import Winner, Work
 from auditor.findings import Gate, GateKind
+from auditor.gates import approval_gate
 from auditor.history import replayable
 from auditor.journal import Kept
-from auditor.judging import judge
+from auditor.judging import judge, rejected_by
 from auditor.peers import (
     LIVE,
     PREVIOUS,
@@ -32,16 +37,18 @@ from auditor.peers import (
 from auditor.tasks import PromotionMode, Task
 from common.canonical import derive_seed
 from common.edits import edit_bytes
-from common.errors import StaleGeneration
+from common.errors import StaleGeneration, Unavailable
 from common.metrics import timed
 from common.types import SelfEdit
 
 DECIDED_BY = "loop"
+T = TypeVar("T")
+log = structlog.get_logger("promotion")
 
 WHOLE = 1.0
 # Largest first, and the first that passes stands: what is learned shrinks with the scale as well. Of an
 # update that needs still less, little is left worth having.
-SCALES = (WHOLE, 0.8, 0.6)
+SCALES = (WHOLE, 0.9, 0.75, 0.6)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ async def promote(work: Work, round_: int, winners: Sequence[Winner]) -> list[fl
     union of the winners, on the version live now (which holds what earlier rounds taught), with replay.
     """
     judged = [await carry_out(work, update) for update in updates(work, round_, winners)]
+    # Of the whole update, as the reward was: the gap between the two says nothing of scales.
     return [j.holdout_after.mean - j.holdout_before.mean for j in judged if j.holdout_after.questions]
 
 
@@ -80,12 +88,14 @@ def updates(work: Work, round_: int, winners: Sequence[Winner]) -> list[Update]:
 
 
 async def carry_out(work: Work, update: Update) -> e.UpdateJudged:
-    """Trains one update alone and judges it, at smaller scales if it forgets too much; live moves to what passed."""
-    for scale in SCALES:
-        judged = await try_out(work, update, scale)
-        if not fails_retention_alone(judged):
-            break
-    return judged
+    """Trains one update alone and judges it, at smaller scales if it forgets too much; live moves to what passed.
+
+    Returns the judgement of the whole update.
+    """
+    whole = judged = await try_out(work, update, WHOLE)
+    while not judged.final:
+        judged = await try_out(work, update, judged.next_scale)
+    return whole
 
 
 async def try_out(work: Work, update: Update, scale: float) -> e.UpdateJudged:
@@ -96,17 +106,13 @@ async def try_out(work: Work, update: Update, scale: float) -> e.UpdateJudged:
     if isinstance(trained, e.UpdateJudged):
         return trained
     assert isinstance(trained, e.UpdateTrained)
-    judged = await journal.step(f"{name}/judge", partial(judge, work, trained, update.winners, update.pool))
+    smaller = max((other for other in SCALES if other < scale), default=0.0)
+    judged = await journal.step(f"{name}/judge", partial(judge, work, trained, update.winners, update.pool, smaller))
     if judged.accepted:
-        moved = await journal.step(f"{name}/promote", partial(move_live, work, trained, judged))
+        moved = await uninterrupted(journal.step(f"{name}/promote", partial(move_live, work, trained, judged)))
         if isinstance(moved, e.UpdateJudged):
             return moved
     return judged
-
-
-def fails_retention_alone(judged: e.UpdateJudged) -> bool:
-    """Everything was asked, and nothing but retention speaks against the update."""
-    return [gate.kind for gate in judged.gates if not gate.passed] == [GateKind.RETENTION]
 
 
 async def train_alone(work: Work, update: Update, scale: float) -> Kept[e.Event]:
@@ -168,6 +174,8 @@ async def move_live(work: Work, trained: e.UpdateTrained, judged: e.UpdateJudged
     student, journal = work.crew.student, work.journal
     version, parent = trained.version.version, trained.version.parent_version
     generation = trained.record.live_generation
+    if by := rejected_by(await work.crew.views.current(), work.order.run_id, judged.edits):
+        return Kept(judged.model_copy(update={"accepted": False, "gates": (approval_gate(by),)}), ())
     order = AliasOrder(
         request_id=journal.request_id("live", [version, generation]),
         name=LIVE,
@@ -180,17 +188,7 @@ async def move_live(work: Work, trained: e.UpdateTrained, judged: e.UpdateJudged
         reason = "somebody else moved live while this update was confirmed"
         lost = Gate(kind=GateKind.CONFIRMATION, reason=reason, figures={"expected_generation": float(generation)})
         return Kept(judged.model_copy(update={"accepted": False, "gates": (lost,)}), ())
-    previous = (await student.status()).alias(PREVIOUS)
-    if previous is None or previous.version != parent:
-        seen = previous.generation if previous else 0
-        await student.set_alias(
-            AliasOrder(
-                request_id=journal.request_id("previous", [version, parent, seen]),
-                name=PREVIOUS,
-                version=parent,
-                expected_generation=seen,
-            )
-        )
+    await name_previous(work, version, parent)
     promoted = e.VersionPromoted(
         version=version,
         previous_version=parent,
@@ -200,3 +198,33 @@ async def move_live(work: Work, trained: e.UpdateTrained, judged: e.UpdateJudged
         reason=next(gate.reason for gate in judged.gates if gate.kind is GateKind.CONFIRMATION),
     )
     return Kept(promoted, ())
+
+
+async def name_previous(work: Work, version: str, parent: str) -> None:
+    """previous names the parent. live has moved by now and must be recorded: what fails here is left as it is."""
+    student, journal = work.crew.student, work.journal
+    try:
+        previous = (await student.status()).alias(PREVIOUS)
+        if previous is not None and previous.version == parent:
+            return
+        seen = previous.generation if previous else 0
+        await student.set_alias(
+            AliasOrder(
+                request_id=journal.request_id("previous", [version, parent, seen]),
+                name=PREVIOUS,
+                version=parent,
+                expected_generation=seen,
+            )
+        )
+    except (StaleGeneration, Unavailable) as error:
+        log.warning("the alias previous was not moved", run_id=work.order.run_id, reason=error.reason)
+
+
+async def uninterrupted(step: Coroutine[Any, Any, T]) -> T:
+    """A step whose effect and event belong together: a run that is cancelled meanwhile ends after it."""
+    task = asyncio.ensure_future(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from sqlalchemy.exc import OperationalError
+
 from auditor.events import Event
 from auditor.ledger.chain import Link
 from auditor.ledger.store import Ledger
 from auditor.watch import Watchers
+from common.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,8 +32,12 @@ class Recorder:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls a blocking function of the ledger on its thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
+        """Calls a blocking function of the ledger on its thread. Raises Unavailable when the database fails."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, lambda: function(*args, **kwargs))
+        except OperationalError as error:
+            raise Unavailable(f"the ledger's database fails: {error.orig}") from error
 
     async def append(
         self, event: Event, *, run_id: str = "", step: str | None = None, payloads: Iterable[bytes | str] = ()

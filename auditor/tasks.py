@@ -265,6 +265,3 @@ class Order(Domain):
         if missing:
             raise ValueError(f"unknown suites: {', '.join(sorted(missing))}")
         return self
-
-    def task(self, task_id: str) -> Task:
-        return next(task for task in self.tasks if task.task_id == task_id)

@@ -103,12 +103,6 @@ class Jobs(Generic[EventT]):
         for name in finished[: max(0, len(finished) - self._keep_finished)]:
             del self._jobs[name]
 
-    def forget(self, request_id: str) -> None:
-        """Drops a finished job and its events at once."""
-        job = self._jobs.get(request_id)
-        if job is not None and job.task is not None and job.task.done():
-            del self._jobs[request_id]
-
     async def close(self) -> None:
         """Cancels what is under way and waits for it."""
         tasks = [job.task for job in self._jobs.values() if job.task is not None and not job.task.done()]

@@ -20,7 +20,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Domain(BaseModel):
     """Base of all domain models: immutable, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", allow_inf_nan=False)
+    # What was wrong is named by its path; the input itself may be a passage, and errors reach logs.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class TaskKind(StrEnum):

@@ -117,7 +117,7 @@ class Training:
 
     def _answered_from_store(self, plan: _Plan, alone: bool, desk: Desk[Result]) -> bool:
         try:
-            version = self._stored(plan, alone)
+            version, reused = self._stored(plan, alone)
         except Corrupt as error:
             metrics.CANDIDATES.labels("failed").inc()
             desk.say(
@@ -126,19 +126,19 @@ class Training:
             return True
         if version is None:
             return False
-        metrics.CANDIDATES.labels("reused").inc()
-        desk.say(TrainedCandidate(candidate_id=plan.candidate.candidate_id, version=version, reused=True))
+        metrics.CANDIDATES.labels("reused" if reused else "scaled").inc()
+        desk.say(TrainedCandidate(candidate_id=plan.candidate.candidate_id, version=version, reused=reused))
         return True
 
-    def _stored(self, plan: _Plan, alone: bool) -> Version | None:
-        """What is asked for, or can be made of what is stored without training. Raises Corrupt."""
+    def _stored(self, plan: _Plan, alone: bool) -> tuple[Version | None, bool]:
+        """What is asked for and whether it was there, or what can be made without training. Raises Corrupt."""
         wanted = self._store.trained(plan.scaled_key.sha256)
         if wanted is not None and (wanted.trained_alone or not alone):
-            return wanted
-        if plan.scaled_key == plan.key:
-            return None
+            return wanted, True
         whole = self._store.trained(plan.key.sha256)
-        return self._scaled(plan, whole) if whole is not None and (whole.trained_alone or not alone) else None
+        if plan.candidate.scale < 1 and whole is not None and (whole.trained_alone or not alone):
+            return self._scaled(plan, whole), False
+        return None, False
 
     def _scaled(self, plan: _Plan, whole: Version) -> Version:
         """The version asked for, from what training made: itself, or interpolated towards the parent."""

@@ -61,8 +61,8 @@ class Learner:
     async def learn(self, request: LearnRequest, publish: Publish[LearnEvent]) -> None:
         """Publishes progress, then the policy.
 
-        Raises NotFound for an edit that this teacher never wrote, NotPossible when the kept edits hold nothing to learn
-        from or the M-step fails, and Conflict.
+        Raises InvalidRequest for an edit that this teacher never wrote, NotPossible when the kept edits hold nothing to
+        learn from or the M-step fails, and Conflict.
         """
         if not self._settings.enabled:
             raise NotPossible("this teacher does not learn; see GetStatus.can_learn", reason="LEARN_DISABLED")

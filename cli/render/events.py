@@ -130,7 +130,13 @@ def _update_trained(event: pb.UpdateTrained) -> list[str]:
 
 
 def _update_judged(event: pb.UpdateJudged) -> list[str]:
-    verdict = "[bold green]accepted[/]" if event.accepted else "[bold red]rejected[/]"
+    verdict = (
+        "[bold green]accepted[/]"
+        if event.accepted
+        else f"[yellow]forgets too much, tried again at {event.next_scale:.0%}[/]"
+        if event.next_scale
+        else "[bold red]rejected[/]"
+    )
     return [
         f"  update {short(event.version)} {verdict}: holdout {change(event.holdout_before, event.holdout_after)}, "
         f"retention {change(event.retention_before, event.retention_after)}",

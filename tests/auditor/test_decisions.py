@@ -5,16 +5,57 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import student_pb2
-from tests.auditor.plays import Desk, at_desk, of_kind, start_run, student, task, teacher, teaching
-from tests.support.scripted_services import UNKNOWN, Stage, on_stage
+from tests.auditor.plays import GENERAL, Desk, at_desk, harmful, of_kind, start_run, student, task, teacher, teaching
+from tests.support.scripted_services import UNKNOWN, ScriptedStudent, Stage, on_stage
 
 A, B = teaching("a", 10), teaching("b", 10)
+
+
+class Interrupted(ScriptedStudent):
+    """Lets somebody do something just before it trains at a smaller scale, or answers for retention."""
+
+    async def before_scaling(self) -> None: ...
+
+    async def before_retention(self) -> None: ...
+
+    async def Train(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if request.candidates[0].scale < 1:
+            await self.before_scaling()
+        async for event in super().Train(request, context):
+            yield event
+
+    async def Answer(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if len(request.prompts) == len(GENERAL) and list(request.versions) != ["base"]:
+            await self.before_retention()
+        async for event in super().Answer(request, context):
+            yield event
+
+
+@pytest.mark.parametrize("moment", ["before_scaling", "before_retention"])
+async def test_a_rejection_while_an_update_is_judged_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    edit = harmful("a", 2) if moment == "before_scaling" else A
+    stand_in = Interrupted(GENERAL)  # type: ignore[abstract] # the auditor calls no other RPC
+    async with on_stage(teacher(a=[edit]), stand_in) as stage, at_desk(stage, tmp_path) as desk:
+
+        async def reject() -> None:
+            await desk.stub.RejectEdit(pb.RejectEditRequest(request_id="n", edit=edit.digest.sha256, reason="no"))
+
+        monkeypatch.setattr(stand_in, moment, reject)
+        events = await desk.run(start_run("run", [task("a")], candidates=1))
+        record = (await desk.stub.GetEdit(pb.GetEditRequest(edit=edit.digest.sha256))).record
+    assert stage.student.moves == []
+    assert record.summary.state == pb.EDIT_STATE_REJECTED
+    last = of_kind(events, "update_judged")[-1]
+    assert [(gate.kind, gate.reason) for gate in last.gates] == [(pb.GATE_KIND_APPROVAL, "rejected by operator")]
 
 
 @asynccontextmanager
@@ -199,3 +240,11 @@ async def test_lists_come_in_pages_newest_first(tmp_path: Path) -> None:
             if not token:
                 break
     assert paged == whole == [edit.digest.sha256 for edit in reversed(edits)]
+
+
+async def test_promoting_what_is_live_leaves_the_way_back_open(tmp_path: Path) -> None:
+    async with two_promotions(tmp_path) as (stage, desk, (first, second)):
+        await desk.stub.Promote(pb.PromoteRequest(request_id="p1", version="live", reason="to be sure"))
+        back = (await desk.stub.Rollback(rollback("r1"))).promoted
+    assert (back.previous_version, back.version) == (second, first)
+    assert stage.student.alias["live"][0] == first

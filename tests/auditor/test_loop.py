@@ -86,14 +86,14 @@ async def test_update_that_forgets_is_rejected_and_says_what_was_forgotten(tmp_p
 
 
 async def test_update_that_forgets_too_much_is_scaled_down_until_it_does_not(tmp_path: Path) -> None:
-    """Two of ten forgotten is over the bound of one; at 0.8 it is one, and what stands is that version."""
+    """Two of ten forgotten is over the bound of one; at 0.9 it is one, and what stands is that version."""
     edit = harmful("a", 2)
     async with on_stage(teacher(a=[edit]), student()) as stage, at_desk(stage, tmp_path) as desk:
         events = await desk.run(start_run("run", [task("a")], candidates=1))
         record = (await desk.stub.GetEdit(pb.GetEditRequest(edit=edit.digest.sha256))).record
     whole, scaled = of_kind(events, "update_trained")
     judged = of_kind(events, "update_judged")
-    assert (whole.version.scale, scaled.version.scale) == (1.0, 0.8)
+    assert (whole.version.scale, scaled.version.scale) == (1.0, 0.9)
     assert (whole.seed, whole.trained_edit) == (scaled.seed, scaled.trained_edit)
     assert [j.accepted for j in judged] == [False, True]
     assert [j.retention_after.correct for j in judged] == [8, 9]
@@ -101,8 +101,30 @@ async def test_update_that_forgets_too_much_is_scaled_down_until_it_does_not(tmp
     assert record.summary.state == pb.EDIT_STATE_ACCEPTED
     assert record.accepted_version == scaled.version.version
     said = [(gate.passed, gate.figures["scale"]) for gate in record.gates if gate.kind == pb.GATE_KIND_RETENTION]
-    assert said == [(False, 1.0), (True, 0.8)]
+    assert said == [(False, 1.0), (True, 0.9)]
     assert [gate.kind for gate in record.gates].count(pb.GATE_KIND_CONFIRMATION) == 1
+
+
+async def test_union_that_is_scaled_down_has_one_record_with_all_its_versions(tmp_path: Path) -> None:
+    edits = {"a": [harmful("a", 2)], "b": [teaching("b", 10)]}
+    async with on_stage(teacher(**edits), student()) as stage, at_desk(stage, tmp_path) as desk:
+        tasks = [task("a"), task("b")]
+        events = await desk.run(start_run("run", tasks, candidates=1, promotion="PROMOTION_MODE_CONSOLIDATED"))
+        whole, scaled = of_kind(events, "update_trained")
+        union = (await desk.stub.GetEdit(pb.GetEditRequest(edit=whole.trained_edit.sha256))).record
+        own = (await desk.stub.GetEdit(pb.GetEditRequest(edit=edits["b"][0].digest.sha256))).record
+    assert [version.version for version in union.versions] == [whole.version.version, scaled.version.version]
+    for record in (union, own):
+        assert record.accepted_version == scaled.version.version
+        said = [(gate.passed, gate.figures["scale"]) for gate in record.gates if gate.kind == pb.GATE_KIND_RETENTION]
+        assert said == [(False, 1.0), (True, 0.9)]
+
+
+async def test_gap_between_reward_and_confirmation_is_that_of_the_whole_update(tmp_path: Path) -> None:
+    async with on_stage(teacher(a=[harmful("a", 2)]), student()) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=1))
+    (finished,) = of_kind(events, "round_finished")
+    assert finished.mean_reward == finished.mean_confirmation == 1.0
 
 
 async def test_update_that_gains_nothing_is_not_scaled(tmp_path: Path) -> None:

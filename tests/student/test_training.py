@@ -135,7 +135,7 @@ async def test_a_scaled_update_lies_between_its_parent_and_what_was_trained(
     request.candidates[0].scale = 0.5
     (event,) = await client.train(request)
     half = event.trained.version
-    assert event.trained.reused
+    assert not event.trained.reused
     assert (half.scale, whole.scale) == (0.5, 1.0)
     assert (half.parent_version, half.seed, half.edit) == (whole.parent_version, whole.seed, whole.edit)
     assert half.candidate_key != whole.candidate_key
@@ -146,7 +146,9 @@ async def test_a_scaled_update_lies_between_its_parent_and_what_was_trained(
     proofs, _ = await client.answer(prompts(1), half.version)
     assert proofs[0].liveness == student_pb2.LIVENESS_LIVE
     request.request_id = "half again"
-    assert (await client.train(request))[0].trained.version == half
+    (again,) = await client.train(request)
+    assert again.trained.reused
+    assert again.trained.version == half
 
 
 async def test_a_scaled_update_whose_whole_was_lost_is_trained_again(client: Client) -> None:

@@ -1216,9 +1216,15 @@ class UpdateJudged(_message.Message):
     HOLDOUT_AFTER_FIELD_NUMBER: _builtins.int
     RETENTION_BEFORE_FIELD_NUMBER: _builtins.int
     RETENTION_AFTER_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    NEXT_SCALE_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     version: _builtins.str
     accepted: _builtins.bool
+    scale: _builtins.float
+    """Of the update that was trained: 1, or less where it was scaled down. 0 stands for 1."""
+    next_scale: _builtins.float
+    """The update forgets too much and is judged again at this scale; 0: this judgement is the last."""
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Digest]: ...
     @_builtins.property
@@ -1243,10 +1249,12 @@ class UpdateJudged(_message.Message):
         holdout_after: Global___Score | None = ...,
         retention_before: Global___Score | None = ...,
         retention_after: Global___Score | None = ...,
+        scale: _builtins.float = ...,
+        next_scale: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["holdout_after", b"holdout_after", "holdout_before", b"holdout_before", "retention_after", b"retention_after", "retention_before", b"retention_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "edits", b"edits", "gates", b"gates", "holdout_after", b"holdout_after", "holdout_before", b"holdout_before", "retention_after", b"retention_after", "retention_before", b"retention_before", "round", b"round", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "edits", b"edits", "gates", b"gates", "holdout_after", b"holdout_after", "holdout_before", b"holdout_before", "next_scale", b"next_scale", "retention_after", b"retention_after", "retention_before", b"retention_before", "round", b"round", "scale", b"scale", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
