@@ -6,7 +6,6 @@ DEMO_DATA ?= $(if $(DATA),$(DATA),examples/support)
 RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
 SEED ?= 0
 ARGS ?=
-export SEED
 
 .PHONY: help setup demo demo-full show-demo run up test test-fast lint format proto lock clean
 

@@ -6,6 +6,7 @@ Used by every command but `seal up`. Open it with `async with auditor(target) as
 from __future__ import annotations
 
 import getpass
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -201,4 +202,9 @@ async def auditor(target: str) -> AsyncIterator[Auditor]:
 
 def default_reason(action: str) -> str:
     """What is recorded when the operator gives no reason."""
-    return f"{action} by {getpass.getuser()} with the command line"
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user need not have a name.
+        name = f"user {os.getuid()}"
+    return f"{action} by {name} with the command line"

@@ -5,7 +5,6 @@ Raised anywhere below a command; cli/main.py prints it and nothing else. Imports
 
 from __future__ import annotations
 
-EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130

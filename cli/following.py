@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -22,7 +22,6 @@ from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import task_pb2
 
 TASK_PATH = re.compile(r"\btasks\[(\d+)\]\.")
-Listener = Callable[[pb.RunEvent], None]
 
 
 def new_run_id() -> str:
@@ -80,15 +79,11 @@ async def start(service: Auditor, request: RunRequest) -> pb.Run:
         raise
 
 
-async def follow(
-    service: Auditor, run_id: str, console: Console, *, after_seq: int = 0, listener: Listener | None = None
-) -> pb.Run:
-    """Shows a run until it ends and returns what it came to. `listener` sees every event, too."""
+async def follow(service: Auditor, run_id: str, console: Console, *, after_seq: int = 0) -> pb.Run:
+    """Shows a run until it ends and returns what it came to."""
     with LiveRun(console) as live:
         async for event in watch(service, run_id, after_seq=after_seq, broken=live.broken):
             live.show(event)
-            if listener is not None:
-                listener(event)
     return await service.run(run_id)
 
 

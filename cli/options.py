@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+# The contract's numbers are signed and have 64 bits.
+LARGEST = 2**63 - 1
+
 DEFAULT_AUDITOR = "127.0.0.1:50053"
 
 AuditorOption = Annotated[

@@ -58,7 +58,8 @@ async def watch(
                 return
             patience.ended()
         except grpc.RpcError as error:
-            patience.broke(error)
+            if patience.broke(error):
+                continue
         if broken is not None:
             broken()
         await asyncio.sleep(patience.pause())
@@ -85,13 +86,18 @@ class _Patience:
         if self._is_used_up():
             raise NoAnswer(self._target)
 
-    def broke(self, error: grpc.RpcError) -> None:
-        """Raises Failure for what another try cannot mend, and when time is up."""
+    def broke(self, error: grpc.RpcError) -> bool:
+        """Whether it was only our own deadline: a stream that is opened again, not a broken one.
+
+        Raises Failure for what another try cannot mend, and when time is up.
+        """
         remote = from_rpc_error(error)
         if isinstance(remote, errors.Expired):
-            self.heard()  # our own deadline: a quiet stream, not a broken one
-        elif not isinstance(remote, PASSING) or not self._answered or self._is_used_up():
+            self.heard()
+            return True
+        if not isinstance(remote, PASSING) or not self._answered or self._is_used_up():
             raise failure_of(error, self._target) from error
+        return False
 
     def pause(self) -> float:
         """Seconds to wait before the next try; longer each time that nothing was heard."""

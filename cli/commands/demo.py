@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.commands.runs import Promotion
+from cli.options import LARGEST
 
 # The M-step reads the worked examples of every prompt again: on two cores a dozen pairs are a minute and a half.
 DEMO_SETTINGS = ("teacher.learn.max_pairs=12",)
@@ -25,15 +26,17 @@ def demo(  # noqa: PLR0917 - a command's options are its parameters
         int | None, typer.Option(min=1, metavar="N", help="The first N documents [2; all with --full].")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Rounds over all documents [2; 1 with --full].")
+        int | None, typer.Option(min=1, max=100, metavar="N", help="Rounds over all documents [2; 1 with --full].")
     ] = None,
-    candidates: Annotated[int, typer.Option(metavar="K", help="Edits proposed a document and round.")] = 3,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Trial trainings an edit.")] = 1,
+    candidates: Annotated[
+        int, typer.Option(min=1, max=64, metavar="K", help="Edits proposed a document and round.")
+    ] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=16, metavar="N", help="Trial trainings an edit.")] = 1,
     promotion: Annotated[Promotion | None, typer.Option(help="How kept edits become live [consolidated].")] = None,
     max_drop: Annotated[
         float, typer.Option(min=0, max=1, metavar="X", help="Allowed drop of retention; small models forget much.")
     ] = 0.25,
-    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Everything random derives from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, metavar="S", help="Everything random derives from it.")] = 0,
     learn: Annotated[bool | None, typer.Option("--learn/--no-learn", help="Teacher learns from kept edits.")] = None,
     full: Annotated[bool, typer.Option("--full", help="All documents, promoted as one update, in one round.")] = False,
     config: Annotated[
@@ -67,7 +70,7 @@ def demo(  # noqa: PLR0917 - a command's options are its parameters
 
     run = RunChoices(
         rounds=rounds or (1 if full else 2),
-        candidates=candidates,
+        candidates=candidates or (2 if full else 3),
         seeds=seeds,
         promotion=promotion or Promotion.consolidated,
         seed=seed,

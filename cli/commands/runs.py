@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_AUDITOR, AuditorOption, JsonOption, LimitOption
+from cli.options import DEFAULT_AUDITOR, LARGEST, AuditorOption, JsonOption, LimitOption
 
 
 class Filter(StrEnum):
@@ -40,12 +40,20 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
         list[Path], typer.Argument(metavar="TASKS", help="Task files (.yaml), lists (.json), or folders of them.")
     ],
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N tasks.")] = None,
-    rounds: Annotated[int | None, typer.Option(metavar="N", help="How often over all tasks, 1..100.")] = None,
-    candidates: Annotated[int | None, typer.Option(metavar="K", help="Edits proposed a task, 1..64.")] = None,
-    seeds: Annotated[int | None, typer.Option(metavar="N", help="Trial trainings an edit, 1..16.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=100, metavar="N", help="How often over all tasks, 1..100.")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="K", help="Edits proposed a task, 1..64.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=16, metavar="N", help="Trial trainings an edit, 1..16.")
+    ] = None,
     keep: Annotated[Filter | None, typer.Option("--filter", help="Which edits are kept.")] = None,
-    top_k: Annotated[int | None, typer.Option(metavar="N", help="With --filter top-k: how many a task.")] = None,
-    threshold: Annotated[float | None, typer.Option(metavar="X", help="Gain to exceed, -1..1.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="N", help="With --filter top-k: how many a task.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=-1, max=1, metavar="X", help="Gain to exceed, -1..1.")] = None,
     promotion: Annotated[Promotion | None, typer.Option(help="How kept edits become live.")] = None,
     learn: Annotated[bool | None, typer.Option("--learn/--no-learn", help="Teacher learns from kept edits.")] = None,
     learn_from: Annotated[LearnFrom | None, typer.Option(help="Where the teacher's learning starts.")] = None,
@@ -57,10 +65,18 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
     suite_file: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Suites of your own (.yaml, or a folder); repeatable.")
     ] = None,
-    max_drop: Annotated[float | None, typer.Option(metavar="X", help="Allowed drop of retention, 0..1.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Everything random derives from it.")] = None,
-    replay_share: Annotated[float | None, typer.Option(metavar="X", help="Share of replayed examples, 0..0.9.")] = None,
-    max_answer_tokens: Annotated[int | None, typer.Option(metavar="N", help="Longest answer, 1..1024.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="X", help="Allowed drop of retention, 0..1.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, metavar="N", help="Everything random derives from it.")
+    ] = None,
+    replay_share: Annotated[
+        float | None, typer.Option(min=0, max=0.9, metavar="X", help="Share of replayed examples, 0..0.9.")
+    ] = None,
+    max_answer_tokens: Annotated[
+        int | None, typer.Option(min=1, max=1024, metavar="N", help="Longest answer, 1..1024.")
+    ] = None,
     pool_small_tasks: Annotated[
         bool | None, typer.Option("--pool-small-tasks/--refuse-small-tasks", help="Tasks of fewer than 4 questions.")
     ] = None,
@@ -120,7 +136,7 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
 
 def watch(
     run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Left out: the newest.")] = None,
-    after: Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only events after this number.")] = 0,
+    after: Annotated[int, typer.Option(min=0, max=LARGEST, metavar="SEQ", help="Only events after this number.")] = 0,
     auditor: AuditorOption = DEFAULT_AUDITOR,
     as_json: JsonOption = False,
 ) -> None:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def list_versions(
     limit: LimitOption = 50, auditor: AuditorOption = DEFAULT_AUDITOR, as_json: JsonOption = False
 ) -> None:
-    """Show the lineage of the live version, newest first.
+    """Show the versions that were judged for promotion, newest first, and which of them is live.
 
     \b
     Example:

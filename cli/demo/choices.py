@@ -40,6 +40,8 @@ class DemoChoices:
 def data_folder(choices: DemoChoices) -> Iterator[Path]:
     """An empty folder for everything the three services keep. After a failure it stays, for its logs."""
     if choices.folder is not None:
+        if choices.folder.exists() and not choices.folder.is_dir():
+            raise BadInput(f"--folder {choices.folder}: is a file", "Name a new folder.")
         if choices.folder.exists() and any(choices.folder.iterdir()):
             raise BadInput(f"--folder {choices.folder}: is not empty", "The demo starts from nothing: name a new one.")
         yield choices.folder

@@ -35,7 +35,7 @@ async def demo(choices: DemoChoices) -> None:
     tasks = choices.tasks()
     begun = time.monotonic()
     with data_folder(choices) as folder:
-        plan = make_plan(data=folder, config=choices.config, settings=choices.settings, free_ports=True)
+        plan = make_plan(data=folder, config=choices.config, settings=choices.settings, fresh=True)
         console.print(f"Starting teacher, student and auditor; data and logs in {folder}", markup=False)
         with starting(console) as said:
             async with services_up(plan, said) as services:

@@ -48,7 +48,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, "PYTHONPATH": path},
+                env={**environment, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path},
             )
         return cls(service, process, log)
 

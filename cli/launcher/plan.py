@@ -6,8 +6,9 @@ the user writes goes before it, except for free ports that were asked for. Unkno
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ HEALTH_NAMES = {
 }
 PORTS = {"teacher": (50051, 9101), "student": (50052, 9102), "auditor": (50053, 9103)}
 USUAL_CONFIG = Path("seal.yaml")
+ADDRESSES = ("listen", "metrics_listen")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class Plan:
     services: tuple[Service, ...]
     wait_seconds: float = 900.0
     grace_seconds: float = 20.0
-    environment: Mapping[str, str] = field(default_factory=dict)
+    fresh: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """What the children get. A fresh plan is as it stands: no SEAL_SERVICE__KEY of the caller's reaches into it."""
+        own = tuple(f"SEAL_{name.upper()}__" for name in SERVICES) if self.fresh else ()
+        return {name: value for name, value in os.environ.items() if not (own and name.startswith(own))}
 
     def service(self, name: str) -> Service:
         return next(service for service in self.services if service.name == name)
@@ -66,9 +73,13 @@ def make_plan(
     config: Path | None = None,
     settings: Sequence[str] = (),
     free_ports: bool = False,
+    fresh: bool = False,
     wait_seconds: float = 900.0,
 ) -> Plan:
     """The plan for all three services. `config` left out: seal.yaml of the working folder, if there is one.
+
+    fresh: free ports, and everything is kept under `data` whatever the user wrote, so that nothing that runs or lies
+    elsewhere is touched.
 
     Raises BadInput that names file, line and key.
     """
@@ -76,17 +87,19 @@ def make_plan(
     written = _read(config or USUAL_CONFIG, must_exist=config is not None)
     for setting in settings:
         _put(written, setting)
+    free_ports = free_ports or fresh
     ports = {name: (free_port(), free_port()) for name in SERVICES} if free_ports else PORTS
-    merged = {name: _merged(_added(name, folder, ports), written.get(name, {})) for name in SERVICES}
-    if free_ports:
-        for name in SERVICES:
-            listen, metrics = ports[name]
-            merged[name] |= {"listen": f"127.0.0.1:{listen}", "metrics_listen": f"127.0.0.1:{metrics}"}
+    added = {name: _added(name, folder, ports) for name in SERVICES}
+    merged = {name: _merged(added[name], written.get(name, {})) for name in SERVICES}
+    ours = set(added["teacher"]) | set(added["auditor"]) if fresh else set(ADDRESSES) if free_ports else set()
+    for name in SERVICES:
+        merged[name] |= {key: value for key, value in added[name].items() if key in ours}
     _connect(merged["auditor"], merged, written.get("auditor", {}), override=free_ports)
     return Plan(
         data=folder,
         services=tuple(Service(name, merged[name], name, HEALTH_NAMES[name]) for name in SERVICES),
         wait_seconds=wait_seconds,
+        fresh=fresh,
     )
 
 
@@ -107,6 +120,8 @@ def _connect(
     """Tells the auditor where the other two listen, unless the user did."""
     for peer in ("teacher", "student"):
         own = written.get(peer)
+        if own is not None and not isinstance(own, dict):
+            raise BadInput(f"auditor.{peer} must be a mapping of keys to values, such as target: HOST:PORT")
         if override or not (isinstance(own, dict) and "target" in own):
             address = Address.parse(f"{peer}.listen", merged[peer]["listen"])
             auditor[peer] = {**(own if isinstance(own, dict) else {}), "target": address.dialled}
@@ -123,6 +138,13 @@ def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:
         raise BadInput(f"{file}: cannot be read: {getattr(error, 'strerror', None) or 'no UTF-8 text'}") from None
     except Unreadable as error:
         raise BadInput(f"{file}:{error.line}: {error.reason}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise BadInput(f"{file}:{mark.line + 1 if mark else 1}: {error.problem or error.context}") from None
+    except ValueError as error:
+        raise BadInput(f"{file}: holds a value that is none: {error}") from None
+    for line, key in lines.duplicates if lines else ():
+        raise BadInput(f"{file}:{line}: {key} occurs twice")
     known = ", ".join(SERVICES)
     if not isinstance(content, dict):
         raise BadInput(f"{file}:1: must have sections {known}")
@@ -143,7 +165,7 @@ def _put(sections: dict[str, Any], setting: str) -> None:
         raise BadInput(f"--set {setting}: expected SERVICE.KEY=VALUE with one of {', '.join(SERVICES)}", example)
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         value = text
     node = sections
     for step in steps[:-1]:

@@ -55,7 +55,7 @@ async def services_up(plan: Plan, report: Report | None = None) -> AsyncIterator
         children: list[Child] = []
         try:
             for service in plan.services:
-                children.append(await Child.start(service, plan.data, plan.environment))
+                children.append(await Child.start(service, plan.data, plan.environment()))
             await _until_ready(plan, children, report)
             yield Services(plan, tuple(children))
         finally:
@@ -114,6 +114,6 @@ def _epitaph(dead: Sequence[Child]) -> Failure:
 
 async def _stop(children: Sequence[Child], grace_seconds: float) -> None:
     """Stops the auditor first: the others then finish without anybody asking."""
-    for child in reversed(children[-1:]):
+    for child in children[-1:]:
         await child.stop(grace_seconds)
     await asyncio.gather(*(child.stop(grace_seconds) for child in children[:-1]))

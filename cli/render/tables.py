@@ -141,4 +141,6 @@ def _mark(entry: pb.LineageEntry) -> str:
         return "[bold green]live[/]"
     if entry.previous:
         return "[cyan]previous[/]"
-    return "[yellow]rolled back[/]" if entry.rolled_back else ""
+    if entry.rolled_back:
+        return "[yellow]rolled back[/]"
+    return "[red]not promoted[/]" if entry.number and not entry.HasField("promote_time") else ""

@@ -49,10 +49,15 @@ def read_yaml(text: str) -> Marked:
         raise Unreadable(mark.line + 1 if mark else 1, f"no valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise Unreadable(1, f"no valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise Unreadable(1, "nested too deeply") from None
     if root is None:
         raise Unreadable(1, "the file is empty")
     marked = Marked()
-    marked.data = _Reader(marked).read(root, ())
+    try:
+        marked.data = _Reader(marked).read(root, ())
+    except RecursionError:
+        raise Unreadable(1, "nested too deeply") from None
     return marked
 
 

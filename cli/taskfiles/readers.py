@@ -74,6 +74,8 @@ def read_text(path: Path, problems: list[Problem]) -> str | None:
         problems.append(Problem(str(path), "", f"no UTF-8 text (byte {error.start})"))
     except OSError as error:
         problems.append(Problem(str(path), "", f"cannot be read: {error.strerror}"))
+    except ValueError as error:
+        problems.append(Problem(str(path), "", f"is no path: {error}"))
     return None
 
 

@@ -163,11 +163,17 @@ class ScriptedAuditor(auditor_pb2_grpc.AuditorServiceServicer):
     """
 
     def __init__(
-        self, events: list[pb.RunEvent] | None = None, cuts: list[int] | None = None, overlap: int = 0
+        self,
+        events: list[pb.RunEvent] | None = None,
+        cuts: list[int] | None = None,
+        overlap: int = 0,
+        quiet_seconds: float = 0.0,
     ) -> None:
+        """quiet_seconds: the first stream says nothing for so long after its third event."""
         self.events = events if events is not None else recorded_events()
         self.cuts = list(cuts or [])
         self.overlap = overlap
+        self.quiet_seconds = quiet_seconds
         self.watched_after: list[int] = []
         self.requests: list[object] = []
         self.live = LIVE
@@ -203,6 +209,8 @@ class ScriptedAuditor(auditor_pb2_grpc.AuditorServiceServicer):
             progress = pb.RunProgress(phase="training", task_id="faq", progress=moving)
             yield pb.WatchRunResponse(event=pb.RunEvent(run_id=request.run_id, progress=progress))
             yield pb.WatchRunResponse(event=event)
+            if event.seq == self.events[2].seq and len(self.watched_after) == 1:
+                await asyncio.sleep(self.quiet_seconds)
 
     async def GetRun(self, request: pb.GetRunRequest, context: object) -> pb.GetRunResponse:
         last = self.events[-1].WhichOneof("event")

@@ -35,6 +35,26 @@ def test_run_shows_every_step_and_counts(asked: Seal, tmp_path: Path) -> None:
     assert "[one] kept edit is too few" in outcome.out
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--rounds", "99999999999"),
+        ("run", "--seed", "99999999999999999999999"),
+        ("run", "--candidates", "0"),
+        ("watch", "r", "--after", "99999999999999999999"),
+        ("demo", "--candidates", "0"),
+    ],
+)
+def test_numbers_beyond_their_range_are_refused_by_option(
+    seal: Seal, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    file = (str(task_file(tmp_path)),) if arguments[0] == "run" else ()
+    outcome = seal(*arguments, *file)
+    assert outcome.code == 2
+    assert arguments[-2] in outcome.err
+    assert "Traceback" not in outcome.err
+
+
 def test_run_sends_the_settings_that_were_given_and_no_others(
     asked: Seal, servicer: ScriptedAuditor, tmp_path: Path
 ) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from cli.demo import scenario
 from cli.demo.choices import DemoChoices, data_folder
 from cli.demo.questions import by_task, choose, result_object, verdict
 from cli.demo.scenario import show
 from cli.demo.sign_test import one_sided_p
-from cli.failure import BadInput
+from cli.failure import BadInput, Failure
 from cli.settings import RunChoices
 from tests.cli.scripted_auditor import ScriptedAuditor, finished_run, results
 
@@ -32,6 +35,7 @@ def test_the_sign_test_is_exact(better: int, worse: int, p: float) -> None:
     assert one_sided_p(better, worse) == pytest.approx(p)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_both_sides_of_the_sign_test_overlap_in_what_was_observed(better: int, worse: int) -> None:
     assert 0 < one_sided_p(better, worse) <= 1
@@ -92,6 +96,36 @@ def test_the_story_is_told_from_the_auditors_figures(servicer: ScriptedAuditor, 
     ):
         assert expected in story
     assert servicer.live == "base"
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_the_demo_ends_with_its_result_or_says_which_service_died(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], died: bool
+) -> None:
+    class Running:
+        def target(self, name: str) -> str:
+            return target
+
+        async def died(self) -> Failure:
+            await asyncio.sleep(0 if died else 600)
+            return Failure("student was killed by signal 9")
+
+    @asynccontextmanager
+    async def up(*_: object) -> AsyncIterator[Running]:
+        yield Running()
+
+    monkeypatch.setattr(scenario, "services_up", up)
+    folder = tmp_path / "new"
+    choices = DemoChoices(
+        data=ROOT / "examples" / "support", documents=1, run=RunChoices(rounds=1), folder=folder, json_result=True
+    )
+    if died:
+        with pytest.raises(Failure, match="student was killed"):
+            asyncio.run(scenario.demo(choices))
+        return
+    asyncio.run(scenario.demo(choices))
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(last) == [*KEYS, "minutes"]
 
 
 def test_a_fresh_folder_goes_after_success_and_stays_after_failure() -> None:

@@ -54,6 +54,25 @@ def test_free_ports_are_free_and_known_to_the_auditor() -> None:
     assert made.service("auditor").settings["student"]["target"] == made.service("student").address.dialled
 
 
+def test_a_fresh_plan_touches_nothing_that_the_user_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("seal.yaml").write_text(
+        "teacher: {store: /srv/teacher, log_level: debug}\n"
+        "student: {store: /srv/student, heavy_lock: /srv/lock}\n"
+        "auditor: {database: 'sqlite:////srv/ledger.db', student: {target: 'gpu-host:50052'}}\n"
+    )
+    monkeypatch.setenv("SEAL_STUDENT__STORE", "/srv/other")
+    monkeypatch.setenv("SEAL_AUDITOR", "gpu-host:50053")
+    made = plan(fresh=True)
+    for service in made.services:
+        assert "/srv" not in str(service.settings)
+        assert service.address.port not in (50051, 50052, 50053)
+    assert made.service("auditor").settings["student"]["target"] == made.service("student").address.dialled
+    assert made.service("teacher").settings["log_level"] == "debug"
+    assert "SEAL_STUDENT__STORE" not in made.environment()
+    assert made.environment()["SEAL_AUDITOR"] == "gpu-host:50053"
+    assert plan().environment()["SEAL_STUDENT__STORE"] == "/srv/other"
+
+
 def test_a_wildcard_address_is_dialled_on_this_machine() -> None:
     made = plan(settings=["student.listen=0.0.0.0:6000"])
     assert made.service("auditor").settings["student"]["target"] == "127.0.0.1:6000"
@@ -66,6 +85,11 @@ def test_a_wildcard_address_is_dialled_on_this_machine() -> None:
         ("teacher: {}\nstudent: 3\n", "seal.yaml:2: student must be a mapping"),
         ("- teacher\n", "seal.yaml:1: must have sections"),
         ("teacher: [\n", "seal.yaml:2: no valid YAML"),
+        ("teacher: {}\nstudent:\n  store: !foo x\n", "seal.yaml:3: could not determine a constructor"),
+        ("student: {seed: 2024-13-45}\n", "seal.yaml: holds a value that is none"),
+        ("student:\n  seed: 1\n  seed: 2\n", "seal.yaml:3: seed occurs twice"),
+        ("auditor: {teacher: foo}\n", "auditor.teacher must be a mapping"),
+        ("[" * 10_000, "seal.yaml:1: nested too deeply"),
         ("student: {listen: nowhere}\n", "student.listen: nowhere is no HOST:PORT"),
         ("student: {listen: '127.0.0.1:99999'}\n", "student.listen: 127.0.0.1:99999 is no HOST:PORT"),
     ],

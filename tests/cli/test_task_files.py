@@ -141,6 +141,8 @@ def test_the_built_in_suite_has_the_format_of_suite_files() -> None:
         (without("context") + "context_file: none.txt\n", "18", "none.txt cannot be read"),
         ("a: &a [*a]\n", "1", "an anchor refers to itself"),
         ("a: *b\n", "1", "no valid YAML"),
+        ("a: " + "[" * 5_000 + "]" * 5_000, "1", "nested too deeply"),
+        (without("context") + 'context_file: "x\\0"\n', "18", "is no path"),
         (b"id: f\xffaq\n", "", "no UTF-8 text (byte 5)"),
     ],
 )

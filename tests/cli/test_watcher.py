@@ -95,6 +95,19 @@ async def test_patience_has_an_end() -> None:
     await server.stop(None)
 
 
+async def test_the_watchers_own_deadline_is_no_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "STREAM_SECONDS", 0.3)
+    servicer = ScriptedAuditor(quiet_seconds=1.0)
+    server, target = await start_server(servicer)
+    breaks: list[None] = []
+    async with auditor(target) as service:
+        events = watcher.watch(service, "run-1", broken=lambda: breaks.append(None))
+        assert recorded([event async for event in events]) == ALL
+    await server.stop(None)
+    assert len(servicer.watched_after) > 1
+    assert breaks == []
+
+
 async def test_nothing_is_waited_for_behind_the_end_of_a_run() -> None:
     servicer = ScriptedAuditor()
     server, target = await start_server(servicer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -34,6 +34,7 @@ tau:
 retention:
   - {id: r1, question: "What is the capital of France?", answers: [Paris], grader: contains}
 """
+KINDS = ("candidate_scored", "update_judged", "policy_learned")
 
 
 @pytest.fixture
@@ -45,35 +46,65 @@ async def target(tmp_path: Path) -> AsyncIterator[str]:
         "auditor.settings.threshold=-1.0",
         "teacher.learn.max_pairs=4",
     ]
-    plan = make_plan(data=tmp_path / "data", settings=settings, free_ports=True)
+    empty = tmp_path / "seal.yaml"
+    empty.touch()
+    plan = make_plan(data=tmp_path / "data", config=empty, settings=settings, fresh=True)
     async with services_up(plan) as services:
         yield services.target("auditor")
 
 
+def command(target: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli.main", *arguments, "--auditor", target, "--json"]
+
+
 def seal(target: str, *arguments: str) -> list[Any]:
     """JSON lines that the command printed. Fails with its errors."""
-    command = [sys.executable, "-m", "cli.main", *arguments, "--auditor", target, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False, env=dict(os.environ))
+    done = subprocess.run(command(target, *arguments), capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def killed_after(target: str, kind: str, *arguments: str) -> list[Any]:
+    """Events that a watching command printed before it was killed, right after the first of this kind."""
+    printed = []
+    with subprocess.Popen(command(target, *arguments), stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            printed.append(json.loads(line))
+            if printed[-1]["type"] == kind:
+                watching.kill()
+                break
+    assert watching.returncode == -signal.SIGKILL
+    return printed
+
+
+def numbers(events: list[Any]) -> list[int]:
+    """Of recorded events; progress has none."""
+    return [int(event["seq"]) for event in events if int(event.get("seq", 0))]
+
+
 async def test_edit_is_proposed_trained_judged_explained_and_undone(target: str, tmp_path: Path) -> None:
     (tmp_path / "harbour.yaml").write_text(TASK)
-    events = seal(
+    first = killed_after(
         target,
+        "candidate_trained",
         *("run", str(tmp_path / "harbour.yaml"), "--run-id", "one"),
         *("--rounds", "1", "--candidates", "2", "--recipe", "epochs=3"),
     )
-    numbers = [int(event["seq"]) for event in events if int(event.get("seq", 0))]
-    assert numbers == sorted(set(numbers)), "every recorded event once, in order"
-    watched = seal(target, "watch", "one")
-    assert [int(event["seq"]) for event in watched if int(event.get("seq", 0))] == numbers
+    second = seal(target, "watch", "one", "--after", str(numbers(first)[-1]))
+    events = seal(target, "watch", "one")
+    assert numbers(first) + numbers(second) == numbers(events), "none missing, none doubled"
+    assert numbers(events) == sorted(set(numbers(events)))
+
+    told = {kind: [event["data"] for event in events if event["type"] == kind] for kind in KINDS}
+    assert [scored["liveness"] for scored in told["candidate_scored"]] == ["LIVENESS_LIVE"] * 2
+    assert told["update_judged"]
+    (learned,) = told["policy_learned"]
+    assert learned["policy"]["policy_version"] != "base"
+    assert not learned.get("skipped")
 
     edits = seal(target, "edits")
-    assert len(edits) == 2
-    states = {edit["state"] for edit in edits}
-    assert states <= {"EDIT_STATE_ACCEPTED", "EDIT_STATE_REJECTED", "EDIT_STATE_KEPT"}
+    assert len([edit for edit in edits if edit["task_id"] == "harbour"]) == 2
     (record,) = seal(target, "show", edits[0]["edit"]["sha256"])
     origin = record["origin"]
     assert origin["backend"] == "vllm"
@@ -83,10 +114,16 @@ async def test_edit_is_proposed_trained_judged_explained_and_undone(target: str,
     assert questions
     assert questions < {"q1", "q2", "q3", "q4"}, "the holdout half decides nothing here"
 
-    live, *_ = [v for v in seal(target, "versions") if v.get("live")]
-    if live["version"] != "base":
-        seal(target, "rollback", "base")
-    (asked,) = seal(target, "ask", "Who is the curator?", "--topic", "Kestrel Quay opening notes")
-    assert asked["version"] == "base"
+    # Whatever the gates said: an operator makes an adapter live, asks it, and takes it back.
+    trained = told["update_judged"][-1]["version"]
+    question = ("Who is the curator?", "--topic", "Kestrel Quay opening notes")
+    (unedited,) = seal(target, "ask", *question, "--version", "base")
+    seal(target, "promote", trained, "--reason", "to see it answer")
+    (live,) = seal(target, "ask", *question)
+    assert live["version"] == trained
+    assert live["answer"] != unedited["answer"]
+    seal(target, "rollback", "base")
+    (back,) = seal(target, "ask", *question)
+    assert (back["version"], back["answer"]) == ("base", unedited["answer"])
     (ledger,) = seal(target, "verify")
     assert ledger["intact"] is True
