@@ -29,8 +29,9 @@ def demo(  # noqa: PLR0917 - a command's options are its parameters
         int | None, typer.Option(min=1, max=100, metavar="N", help="Rounds over all documents [2; 1 with --full].")
     ] = None,
     candidates: Annotated[
-        int, typer.Option(min=1, max=64, metavar="K", help="Edits proposed a document and round.")
-    ] = 3,
+        int | None,
+        typer.Option(min=1, max=64, metavar="K", help="Edits proposed a document and round [3; 2 with --full]."),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=16, metavar="N", help="Trial trainings an edit.")] = 1,
     promotion: Annotated[Promotion | None, typer.Option(help="How kept edits become live [consolidated].")] = None,
     max_drop: Annotated[
