@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from common.canonical import digest_of
 from common.edits import make_edit
-from common.types import Example, SelfEdit
-
-MAX_EXAMPLES = 512
+from common.types import MAX_EXAMPLES, Example, SelfEdit
 
 
 def union(winners: Sequence[SelfEdit], max_examples: int) -> tuple[SelfEdit, tuple[SelfEdit, ...]]:

@@ -1,14 +1,15 @@
 """What an operator decides: approve or reject an edit, promote a version, roll back. Recorded with who and why.
 
 Each decision is idempotent by its request id: made again it answers what was recorded, and with other content it is
-refused. A move of live is a compare-and-swap at the student, then an event; both are safe to repeat.
+refused. A move of live is written down as intended, then a compare-and-swap at the student, then an event: a decision
+that was cut off in between is finished by making it again.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from auditor.events import EditDecided, VersionPromoted
+from auditor.events import EditDecided, MoveIntended, VersionPromoted
 from auditor.ledger.chain import Link
 from auditor.lineage import resolve_version
 from auditor.peers import BASE, LIVE, PREVIOUS, AliasOrder, StudentStatus
@@ -76,14 +77,12 @@ class Decisions:
             link = views.decision(step)
             if link is not None and _repeated(link, content):
                 return VersionPromoted.model_validate(link.payload)
-            status = await self._student.status()
-            named = request.version
-            target = resolve_version(views, status, named) if named else before_live(views, status)
-            generation = await self._move_live(status, target, content)
-            known = views.versions.get(target)
+            intent = await self._intended(request, content)
+            generation = await self._move_live(intent)
+            known = views.versions.get(intent.version)
             event = VersionPromoted(
-                version=target,
-                previous_version=status.live.version,
+                version=intent.version,
+                previous_version=intent.previous_version,
                 generation=generation,
                 edits=known.edits if known else (),
                 decided_by=decided_by,
@@ -94,27 +93,44 @@ class Decisions:
             await self._recorder.append(event, step=step)
             return event
 
-    async def _move_live(self, status: StudentStatus, target: str, content: str) -> int:
-        """Live to target, then previous to what was live; returns live's generation."""
-        live, previous = status.live, status.alias(PREVIOUS)
-        if live.version == target:
-            # Already there: this decision moved it before, and was lost before it could be recorded.
-            return live.generation
+    async def _intended(self, request: Promote | Rollback, content: str) -> MoveIntended:
+        """Where live is to go from where it is, written down before it moves."""
+        views = await self._views.current()
+        step = f"intent:{request.request_id}"
+        link = views.decision(step)
+        if link is not None and _repeated(link, content):
+            return MoveIntended.model_validate(link.payload)
+        status = await self._student.status()
+        named = request.version
+        intent = MoveIntended(
+            version=resolve_version(views, status, named) if named else before_live(views, status),
+            previous_version=status.live.version,
+            generation=status.live.generation,
+            content=content,
+        )
+        await self._recorder.append(intent, step=step)
+        return intent
+
+    async def _move_live(self, intent: MoveIntended) -> int:
+        """Live to where it is to go, then previous to what was live; returns live's generation."""
+        if intent.version == intent.previous_version:
+            return intent.generation
         moved = await self._student.set_alias(
             AliasOrder(
-                request_id=f"live-{digest_of([content, live.generation]).sha256}",
+                request_id=f"live-{digest_of([intent.content, intent.generation]).sha256}",
                 name=LIVE,
-                version=target,
-                expected_generation=live.generation,
+                version=intent.version,
+                expected_generation=intent.generation,
             )
         )
-        seen = previous.generation if previous else 0
-        if previous is None or previous.version != live.version:
+        previous = (await self._student.status()).alias(PREVIOUS)
+        if previous is None or previous.version != intent.previous_version:
+            seen = previous.generation if previous else 0
             await self._student.set_alias(
                 AliasOrder(
-                    request_id=f"previous-{digest_of([content, live.version, seen]).sha256}",
+                    request_id=f"previous-{digest_of([intent.content, intent.previous_version, seen]).sha256}",
                     name=PREVIOUS,
-                    version=live.version,
+                    version=intent.previous_version,
                     expected_generation=seen,
                 )
             )

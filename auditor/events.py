@@ -245,6 +245,16 @@ class VersionPromoted(Event):
     record: Record = Record()
 
 
+class MoveIntended(Event):
+    """An operator's move of live, before it is made: repeated after a kill it is the same move. Not for watchers."""
+
+    kind: ClassVar[str] = "move_intended"
+    version: str
+    previous_version: str
+    generation: int
+    content: str
+
+
 class PolicyLearned(Event):
     kind: ClassVar[str] = "policy_learned"
     round: int
@@ -310,6 +320,6 @@ WATCHED: tuple[type[Event], ...] = (
     RunResumed,
     ProposalFailed,
 )
-ALL: tuple[type[Event], ...] = (*WATCHED, RunRequested, PayloadErased, EditDecided)
+ALL: tuple[type[Event], ...] = (*WATCHED, RunRequested, PayloadErased, EditDecided, MoveIntended)
 EVENTS: dict[str, type[Event]] = {cls.kind: cls for cls in ALL}
 TERMINAL = frozenset({"run_finished", "run_failed", "run_cancelled"})

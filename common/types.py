@@ -11,6 +11,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+# Of one edit.
+MAX_EXAMPLES = 512
+
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 RequestId = Annotated[str, Field(min_length=1, max_length=128)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -200,7 +203,7 @@ class SelfEdit(Domain):
     kind: TaskKind
     document_id: Identifier
     revision: str = Field(default="1", min_length=1, max_length=64)
-    examples: tuple[Example, ...] = Field(min_length=1, max_length=512)
+    examples: tuple[Example, ...] = Field(min_length=1, max_length=MAX_EXAMPLES)
     recipe: Recipe = Recipe()
     augmentation: Augmentation | None = None
 

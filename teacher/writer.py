@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 from common.canonical import derive_seed, digest_of
 from common.edits import make_edit
-from common.types import Context, Digest, Example, LossMask, Recipe, Sampling, SelfEdit, Software, TaskKind
+from common.types import (
+    MAX_EXAMPLES,
+    Context,
+    Digest,
+    Example,
+    LossMask,
+    Recipe,
+    Sampling,
+    SelfEdit,
+    Software,
+    TaskKind,
+)
 from teacher.config import ProposerSettings
 from teacher.generator import Completion, Draw, Generator
 from teacher.memory import EditMemory, Pair
@@ -116,7 +127,7 @@ class Writer:
             kind=TaskKind.KNOWLEDGE,
             document_id=context.document_id,
             revision=context.revision,
-            examples=[*examples, *rehearsed],
+            examples=[*examples, *rehearsed][:MAX_EXAMPLES],
             recipe=recipe.over(self._settings.recipe).over(variant.recipe(self._tokens(examples))),
         )
         memory = EditMemory(

@@ -10,8 +10,11 @@ from typing import Any
 import grpc
 import pytest
 
+from auditor.events import Event, VersionPromoted
+from auditor.ledger.chain import Link
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import student_pb2
+from common.errors import Unavailable
 from tests.auditor.plays import GENERAL, Desk, at_desk, harmful, of_kind, start_run, student, task, teacher, teaching
 from tests.support.scripted_services import UNKNOWN, ScriptedStudent, Stage, on_stage
 
@@ -240,6 +243,27 @@ async def test_lists_come_in_pages_newest_first(tmp_path: Path) -> None:
             if not token:
                 break
     assert paged == whole == [edit.digest.sha256 for edit in reversed(edits)]
+
+
+async def test_a_rollback_that_was_cut_off_is_finished_and_not_made_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The auditor dies after live moved and before that was recorded; the same request comes again."""
+    async with two_promotions(tmp_path) as (stage, desk, (first, second)):
+        recorder = desk.auditor.recorder
+        append = recorder.append
+
+        async def cut_off(event: Event, **kwargs: Any) -> Link:
+            if isinstance(event, VersionPromoted):
+                monkeypatch.setattr(recorder, "append", append)
+                raise Unavailable("cut off")
+            return await append(event, **kwargs)
+
+        monkeypatch.setattr(recorder, "append", cut_off)
+        again = (await desk.stub.Rollback(rollback("r1"))).promoted
+        assert recorder.append == append, "it was cut off once, and the channel asked again"
+    assert (again.version, again.previous_version) == (first, second)
+    assert stage.student.alias["live"][0] == first
 
 
 async def test_promoting_what_is_live_leaves_the_way_back_open(tmp_path: Path) -> None:
