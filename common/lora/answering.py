@@ -59,10 +59,18 @@ class Answerer:
         self._device = attached.base.device
 
     def render(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[tuple[int, ...]]:
-        """Token ids of all prompts. Raises InvalidRequest naming each that leaves no room for its answer."""
+        """Token ids of all prompts. Raises InvalidRequest naming each that leaves no room for its answer.
+
+        Also names each that holds a control token.
+        """
         rendered = [self._renderer.prompt(prompt.conversation) for prompt in prompts]
         limit = self._attached.base.max_positions - new_tokens(sampling)
         violations = [
+            violation
+            for i, prompt in enumerate(prompts)
+            for violation in self._renderer.refused(prompt.conversation, f"prompts[{i}].conversation")
+        ]
+        violations += [
             Violation(
                 f"prompts[{i}].conversation", f"has {len(tokens)} tokens; with its answer there is room for {limit}"
             )

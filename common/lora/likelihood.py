@@ -50,6 +50,7 @@ class Scorer:
         """Token ids of prompt and continuation, and where the continuation begins. Raises InvalidRequest."""
         rendered = []
         for continuation in continuations:
+            self._refuse(self._renderer.refused(continuation.conversation, continuation.path))
             prompt = self._renderer.prompt(continuation.conversation)
             tokens = (*prompt, *self._renderer.continuation(continuation.text))
             if len(tokens) == len(prompt):
@@ -60,6 +61,8 @@ class Scorer:
 
     def render_prompts(self, conversations: Sequence[Conversation], path: str) -> list[tuple[int, ...]]:
         """Token ids of whole prompts. Raises InvalidRequest that names those too long for the model."""
+        for place, conversation in enumerate(conversations):
+            self._refuse(self._renderer.refused(conversation, f"{path}[{place}].conversation"))
         rendered = [self._renderer.prompt(conversation) for conversation in conversations]
         self._check_lengths([(f"{path}[{place}]", tokens) for place, tokens in enumerate(rendered)])
         return rendered
@@ -70,8 +73,11 @@ class Scorer:
             for path, tokens in named
             if len(tokens) > self._max_positions
         ]
+        self._refuse(violations)
+
+    def _refuse(self, violations: Sequence[Violation]) -> None:
         if violations:
-            raise InvalidRequest(violations)
+            raise InvalidRequest(list(violations))
 
     @torch.inference_mode()
     def score(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.canonical import digest_of
-from common.errors import SealError
+from common.errors import SealError, Violation
 from common.models.loading import BaseModel
 from common.types import Conversation, Digest, Example, LossMask, Role
 
@@ -58,9 +58,27 @@ class Renderer:
         return digest_of([self.template_digest.sha256, self._end_of_text])
 
     def example(self, example: Example, *, max_tokens: int) -> Rendered:
-        """Raises ExampleRefused when it is too long or nothing in it counts."""
+        """Raises ExampleRefused when it is too long, nothing in it counts, or it holds a control token."""
+        for text in example.texts:
+            if mark := self.control_token(text):
+                raise ExampleRefused(f"an example holds the model's control token {mark}", reason="CONTROL_TOKEN")
         rendered = self._text(example.text) if example.text is not None else self._conversation(example)
         return checked(rendered, max_tokens=max_tokens)
+
+    def control_token(self, text: str) -> str:
+        """The first of the model's special tokens that the text spells out, as in "<|im_end|>"; empty if none.
+
+        The tokenizer would read it as the token: whoever wrote the text could end a turn and speak for another role.
+        """
+        return next((mark for mark in self._marks if mark in text), "")
+
+    def refused(self, conversation: Conversation, path: str) -> list[Violation]:
+        """What of a question may not be asked, by its path."""
+        return [
+            Violation(f"{path}.messages[{place}]", f"holds the model's control token {mark}")
+            for place, message in enumerate(conversation.messages)
+            if (mark := self.control_token(message.text))
+        ]
 
     def prompt(self, conversation: Conversation) -> tuple[int, ...]:
         """Token ids of a question, up to where the assistant begins to speak."""

@@ -442,7 +442,7 @@ class FailedCandidate(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     candidate_id: _builtins.str
     reason: _builtins.str
-    """NON_FINITE_LOSS, EXAMPLE_TOO_LONG, ..."""
+    """NON_FINITE_LOSS, EXAMPLE_TOO_LONG, CONTROL_TOKEN, ..."""
     detail: _builtins.str
     def __init__(
         self,
