@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from auditor.lineage import resolve_version
-from auditor.peers import LIVE, Answer, AnswerOrder, AnswerPurpose, prompt_of
+from auditor.peers import LIVE, AnswerOrder, prompt_of
 from auditor.ports import Student
 from auditor.projections import Views
 from auditor.requests import Ask
@@ -14,6 +14,7 @@ from common.errors import NotPossible
 from common.lora.proof import Liveness, LivenessProof
 from common.prompting import ask
 from common.types import Domain, Progress
+from common.versions import Answer, AnswerPurpose
 
 
 class Reply(Domain):

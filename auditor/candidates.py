@@ -13,15 +13,7 @@ from auditor.crew import Work, answers_of, load_edit
 from auditor.examiner import Marked, compare
 from auditor.filter import Reward
 from auditor.gates import format_gate, policy_gate
-from auditor.peers import (
-    FailedCandidate,
-    FailedProposal,
-    ProposalOrder,
-    ProposedEdit,
-    TrainCandidate,
-    TrainedCandidate,
-    TrainOrder,
-)
+from auditor.peers import FailedProposal, ProposalOrder, ProposedEdit, TrainCandidate, TrainOrder
 from auditor.tasks import Task
 from common.canonical import canonical_json, derive_seed, digest_of
 from common.edits import check_edit, edit_bytes
@@ -29,6 +21,7 @@ from common.errors import InvalidRequest
 from common.lora.proof import Liveness
 from common.metrics import timed
 from common.types import Digest, SelfEdit
+from common.versions import FailedCandidate, TrainedCandidate
 
 MAX_REQUEST_BYTES = 16 << 20  # half of what a message may have, for JSON and protobuf differ in size
 

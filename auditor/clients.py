@@ -18,11 +18,8 @@ from pydantic import BaseModel
 
 from auditor.config import Retries, Timeouts
 from auditor.peers import (
-    Alias,
     AliasOrder,
-    Answer,
     AnswerOrder,
-    FailedCandidate,
     FailedProposal,
     LearnOrder,
     Policy,
@@ -30,7 +27,6 @@ from auditor.peers import (
     ProposedEdit,
     StudentStatus,
     TeacherStatus,
-    TrainedCandidate,
     TrainOrder,
 )
 from auditor.ports import OnProgress
@@ -40,6 +36,7 @@ from common.errors import Cancelled, InvalidRequest, NotPossible, Unavailable
 from common.lora.proof import LivenessProof
 from common.rpc.client import remote_errors
 from common.types import Progress
+from common.versions import Alias, Answer, FailedCandidate, TrainedCandidate
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 T = TypeVar("T")

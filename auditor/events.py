@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from auditor.findings import Comparison, EditVerdict, Gate, Mark, NamedPayload, Run, Score
-from auditor.peers import Policy, Replay, TrainLimits, Version
+from auditor.peers import Policy
 from auditor.tasks import Settings, Split
 from common.lora.proof import Liveness, LivenessProof
 from common.types import Digest, Domain, Progress, Sha256, Software
+from common.versions import Replay, TrainLimits, Version
 
 
 class Event(Domain):

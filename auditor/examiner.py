@@ -17,7 +17,7 @@ from auditor import grading
 from auditor.findings import Comparison, Mark, Score
 from auditor.journal import Journal
 from auditor.ledger.store import texts
-from auditor.peers import Answer, AnswerOrder, AnswerPurpose, prompt_of
+from auditor.peers import AnswerOrder, prompt_of
 from auditor.ports import OnProgress, Student
 from auditor.recorder import Recorder
 from auditor.tasks import EvaluationItem, Split, Suite, Task
@@ -26,6 +26,7 @@ from common.errors import NotPossible
 from common.lora.proof import Liveness, LivenessProof
 from common.prompting import ask
 from common.types import Conversation, Prompt, Sampling
+from common.versions import Answer, AnswerPurpose
 
 T = TypeVar("T")
 MAX_PROMPTS, MAX_VERSIONS = 4_096, 64  # of one AnswerRequest

@@ -12,9 +12,9 @@ from collections.abc import Collection, Sequence
 from auditor.examiner import Marked, Paper
 from auditor.filter import DECIDING_QUESTIONS
 from auditor.findings import Gate, GateKind, Score
-from auditor.peers import TrainLimits
 from common.lora.proof import Liveness
 from common.types import Context, Recipe, SelfEdit
+from common.versions import TrainLimits
 
 
 def format_gate(edit: SelfEdit, context: Context, limits: TrainLimits, seen: Collection[str]) -> Gate:

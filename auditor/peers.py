@@ -1,4 +1,4 @@
-"""What the auditor knows of the other two services: mirrors of teacher.proto's and student.proto's messages.
+"""What the auditor asks of the other two services and hears from them; of versions, see common/versions.py.
 
 No type here has a field for a key, a grading rule, or (but KeptEdit) a reward.
 """
@@ -6,44 +6,16 @@ No type here has a field for a key, a grading rule, or (but KeptEdit) a reward.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from auditor.tasks import LearnFrom
 from common.types import Context, Conversation, Digest, Domain, Prompt, Recipe, Sampling, SelfEdit, Software, TaskKind
+from common.versions import Alias, AnswerPurpose, Replay, TrainLimits
 
 BASE = "base"
 LIVE = "live"
 PREVIOUS = "previous"
-
-
-class AnswerPurpose(StrEnum):
-    AUDIT = "ANSWER_PURPOSE_AUDIT"
-    LIVE = "ANSWER_PURPOSE_LIVE"
-
-
-class FinishReason(StrEnum):
-    STOP = "FINISH_REASON_STOP"
-    LENGTH = "FINISH_REASON_LENGTH"
-
-
-class Alias(Domain):
-    name: str
-    version: str
-    generation: int = 0
-
-
-class TrainLimits(Domain):
-    """What the student allows an edit to ask for. 0 or empty: the student does not say."""
-
-    max_rank: int = 0
-    max_epochs: int = 0
-    max_examples: int = 0
-    max_tokens_per_example: int = 0
-    max_candidates: int = 0
-    target_modules: tuple[str, ...] = ()
-    max_learning_rate: float = 0.0
 
 
 class StudentStatus(Domain):
@@ -70,41 +42,11 @@ class StudentStatus(Domain):
         return f"{model}:{self.prompt_template_digest.sha256 if self.prompt_template_digest else ''}"
 
 
-class Version(Domain):
-    version: str
-    adapter: Digest | None = None
-    parent_version: str = ""
-    candidate_key: str = ""
-    edit: Digest | None = None
-    recipe: Recipe = Recipe()
-    seed: int = 0
-    trained_alone: bool = False
-    create_time: datetime | None = None
-    tensors: int = 0
-    tokens_trained: int = 0
-    first_loss: float = 0.0
-    last_loss: float = 0.0
-    seconds: float = 0.0
-    software: Software = Software()
-    replay_share: float = 0.0
-    scale: float = 1.0
-
-    @field_validator("scale")
-    @classmethod
-    def _zero_is_whole(cls, scale: float) -> float:
-        return scale or 1.0
-
-
 class TrainCandidate(Domain):
     candidate_id: str
     edit: SelfEdit
     seed: int
     scale: float = 1.0
-
-
-class Replay(Domain):
-    edits: tuple[Digest, ...] = ()
-    share: float = 0.0
 
 
 class TrainOrder(Domain):
@@ -117,18 +59,6 @@ class TrainOrder(Domain):
     alone: bool = False
 
 
-class TrainedCandidate(Domain):
-    candidate_id: str
-    version: Version
-    reused: bool = False
-
-
-class FailedCandidate(Domain):
-    candidate_id: str
-    reason: str = ""
-    detail: str = ""
-
-
 class AnswerOrder(Domain):
     """AnswerRequest."""
 
@@ -137,15 +67,6 @@ class AnswerOrder(Domain):
     prompts: tuple[Prompt, ...]
     versions: tuple[str, ...]
     sampling: Sampling
-
-
-class Answer(Domain):
-    prompt_id: str
-    version: str
-    text: str = ""
-    tokens: int = 0
-    finish_reason: FinishReason | None = None
-    alias_generation: int = 0
 
 
 class AliasOrder(Domain):

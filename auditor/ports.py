@@ -10,11 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from auditor.peers import (
-    Alias,
     AliasOrder,
-    Answer,
     AnswerOrder,
-    FailedCandidate,
     FailedProposal,
     LearnOrder,
     Policy,
@@ -22,11 +19,11 @@ from auditor.peers import (
     ProposedEdit,
     StudentStatus,
     TeacherStatus,
-    TrainedCandidate,
     TrainOrder,
 )
 from common.lora.proof import LivenessProof
 from common.types import Progress
+from common.versions import Alias, Answer, FailedCandidate, TrainedCandidate
 
 OnProgress = Callable[[Progress], None]
 

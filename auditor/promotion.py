@@ -25,21 +25,14 @@ from auditor.gates import approval_gate
 from auditor.history import replayable
 from auditor.journal import Kept
 from auditor.judging import judge, rejected_by
-from auditor.peers import (
-    LIVE,
-    PREVIOUS,
-    AliasOrder,
-    FailedCandidate,
-    Replay,
-    TrainCandidate,
-    TrainOrder,
-)
+from auditor.peers import LIVE, PREVIOUS, AliasOrder, TrainCandidate, TrainOrder
 from auditor.tasks import PromotionMode, Task
 from common.canonical import derive_seed
 from common.edits import edit_bytes
 from common.errors import StaleGeneration, Unavailable
 from common.metrics import timed
 from common.types import SelfEdit
+from common.versions import FailedCandidate, Replay
 
 DECIDED_BY = "loop"
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from auditor.crew import edit_of
 from auditor.events import UpdateJudged
 from auditor.findings import Comparison, Gate, Score
 from auditor.ledger.store import texts
-from auditor.peers import EditOrigin, Version
+from auditor.peers import EditOrigin
 from auditor.projections import Projections
 from auditor.recorder import Recorder
 from auditor.requests import EditState
@@ -21,6 +21,7 @@ from auditor.tasks import EvaluationItem, Split, Suite, Task
 from auditor.views import EditSummary, EditView, LedgerReference, RunView
 from common.errors import InvalidRequest, NotFound, Violation
 from common.types import Digest, Domain, SelfEdit, Software
+from common.versions import Version
 
 
 class QuestionResult(Domain):

@@ -10,10 +10,10 @@ from datetime import datetime
 
 from auditor.events import CandidateScored, EditProposed, UpdateJudged
 from auditor.findings import EditVerdict, Gate, GateKind, NamedPayload, Run, RunState, Score
-from auditor.peers import Version
 from auditor.requests import EditState
 from auditor.tasks import Settings
 from common.types import Digest, Domain, Software
+from common.versions import Version
 
 
 class LedgerReference(Domain):

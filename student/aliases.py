@@ -16,7 +16,7 @@ from common.canonical import canonical_json
 from common.errors import Conflict, Corrupt, StaleGeneration
 from common.files import write_atomically
 from common.lora.residency import BASE_VERSION
-from student.messages import Alias
+from common.versions import Alias
 from student.metrics import ALIAS_GENERATION
 from student.requests import AliasName, SetAliasRequest
 

@@ -14,16 +14,10 @@ from common.lora.engine import LoraEngine
 from common.lora.likelihood import Continuation as ScoredContinuationText
 from common.lora.likelihood import ScoredText
 from common.lora.proof import Liveness, LivenessProof
+from common.versions import Answer, AnswerPurpose
 from student import metrics
-from student.messages import (
-    Answer,
-    AnswerEvent,
-    KlFromBase,
-    OptionScore,
-    ScoredContinuation,
-    ScoreEvent,
-)
-from student.requests import AnswerPurpose, AnswerRequest, LogLikelihoodRequest
+from student.messages import AnswerEvent, KlFromBase, OptionScore, ScoredContinuation, ScoreEvent
+from student.requests import AnswerRequest, LogLikelihoodRequest
 from student.versions import Resolved, Versions
 from student.workroom import Desk, Workroom
 
@@ -125,7 +119,8 @@ def _option(scored: ScoredText) -> OptionScore:
 
 
 def _count(answer: Answer, purpose: str) -> None:
-    metrics.ANSWERS.labels(purpose, answer.finish_reason.removeprefix("FINISH_REASON_").lower()).inc()
+    finish = answer.finish_reason.removeprefix("FINISH_REASON_").lower() if answer.finish_reason else ""
+    metrics.ANSWERS.labels(purpose, finish).inc()
     metrics.ANSWER_TOKENS.inc(answer.tokens)
     if not answer.text.strip():
         metrics.EMPTY_ANSWERS.labels(purpose).inc()

@@ -1,29 +1,10 @@
-"""What the student says: mirrors of student.proto's answers, field by field."""
+"""What the student alone says, field by field as in student.proto; of versions, see common/versions.py."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from common.lora.answering import FinishReason
 from common.lora.proof import LivenessProof
 from common.types import Digest, Domain, Progress, Recipe, Software
-from student.requests import AliasName
-
-
-class Alias(Domain):
-    name: AliasName
-    version: str
-    generation: int = 0
-
-
-class TrainLimits(Domain):
-    max_rank: int
-    max_epochs: int
-    max_examples: int
-    max_tokens_per_example: int
-    max_candidates: int
-    target_modules: tuple[str, ...]
-    max_learning_rate: float
+from common.versions import Alias, Answer, FailedCandidate, TrainedCandidate, TrainLimits, Version
 
 
 class Status(Domain):
@@ -34,49 +15,6 @@ class Status(Domain):
     default_recipe: Recipe
     prompt_template_digest: Digest
     software: Software
-
-
-class Version(Domain):
-    """An adapter of the store, and all that is known of its making."""
-
-    version: str
-    adapter: Digest | None = None
-    parent_version: str = ""
-    candidate_key: str = ""
-    edit: Digest | None = None
-    recipe: Recipe | None = None
-    seed: int = 0
-    trained_alone: bool = False
-    create_time: datetime | None = None
-    tensors: int = 0
-    tokens_trained: int = 0
-    first_loss: float = 0.0
-    last_loss: float = 0.0
-    seconds: float = 0.0
-    software: Software | None = None
-    replay_share: float = 0.0
-    scale: float = 1.0
-
-
-class TrainedCandidate(Domain):
-    candidate_id: str
-    version: Version
-    reused: bool = False
-
-
-class FailedCandidate(Domain):
-    candidate_id: str
-    reason: str
-    detail: str = ""
-
-
-class Answer(Domain):
-    prompt_id: str
-    version: str
-    text: str
-    tokens: int
-    finish_reason: FinishReason
-    alias_generation: int = 0
 
 
 class OptionScore(Domain):

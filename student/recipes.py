@@ -8,8 +8,8 @@ from common.errors import Violation
 from common.lora.adapter_format import AdapterSpec
 from common.lora.trainer import effective_recipe
 from common.types import Recipe, SelfEdit
+from common.versions import TrainLimits
 from student.config import TrainingConfig
-from student.messages import TrainLimits
 
 
 class RecipeBook:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from common.canonical import derive_seed
 from common.errors import NotFound
 from common.types import Example, SelfEdit
-from student.requests import Replay
+from common.versions import Replay
 from student.store import VersionStore
 
 

@@ -5,21 +5,16 @@ A message becomes one of these at the edge (common/convert.py), or is refused wi
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from common.edits import edit_digest
-from common.types import Conversation, Digest, Domain, Prompt, RequestId, Sampling, Seed, SelfEdit, unique
+from common.types import Conversation, Domain, Prompt, RequestId, Sampling, Seed, SelfEdit, unique
+from common.versions import AnswerPurpose, Replay
 
 VersionReference = Annotated[str, Field(min_length=1, max_length=128)]
 AliasName = Literal["live", "shadow", "previous"]
-
-
-class AnswerPurpose(StrEnum):
-    AUDIT = "ANSWER_PURPOSE_AUDIT"
-    LIVE = "ANSWER_PURPOSE_LIVE"
 
 
 class TrainCandidate(Domain):
@@ -40,11 +35,6 @@ class TrainCandidate(Domain):
         if found.sha256 != edit.digest.sha256:
             raise ValueError(f"digest says {edit.digest.sha256}, but the content has {found.sha256}")
         return edit
-
-
-class Replay(Domain):
-    edits: tuple[Digest, ...] = Field(default=(), max_length=4_096)
-    share: float = Field(default=0.0, ge=0, le=0.9)
 
 
 class TrainRequest(Domain):

@@ -16,18 +16,9 @@ from common.contract.seal.v1 import student_pb2, student_pb2_grpc, types_pb2
 from common.convert import from_proto, to_proto
 from common.jobs import Jobs
 from common.lora.proof import LivenessProof
-from student.messages import (
-    Answer,
-    AnswerEvent,
-    FailedCandidate,
-    KlFromBase,
-    ScoredContinuation,
-    ScoreEvent,
-    TrainedCandidate,
-    TrainEvent,
-)
+from common.versions import Answer, AnswerPurpose, FailedCandidate, TrainedCandidate
+from student.messages import AnswerEvent, KlFromBase, ScoredContinuation, ScoreEvent, TrainEvent
 from student.requests import (
-    AnswerPurpose,
     AnswerRequest,
     ListVersionsRequest,
     LogLikelihoodRequest,

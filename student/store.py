@@ -20,7 +20,8 @@ from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import Adapter
 from common.lora.residency import BASE_VERSION
 from common.types import Digest, SelfEdit
-from student.messages import Verification, Version
+from common.versions import Version
+from student.messages import Verification
 
 MANIFEST_FILE = "manifest.json"
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")

@@ -13,10 +13,11 @@ from common.models.loading import load_model
 from common.phase import HeavyPhase
 from common.software import software
 from common.types import Digest
+from common.versions import Alias
 from student.aliases import Aliases
 from student.answering import Answering
 from student.config import StudentConfig
-from student.messages import Alias, Status, Verification, VersionList
+from student.messages import Status, Verification, VersionList
 from student.recipes import RecipeBook
 from student.requests import ListVersionsRequest, SetAliasRequest
 from student.store import VersionStore

@@ -21,8 +21,9 @@ from common.lora.interpolation import interpolated
 from common.lora.residency import BASE_VERSION
 from common.lora.trainer import FailedJob, Outcome, TrainJob, TrainProgress
 from common.types import Digest, Recipe, Software
+from common.versions import FailedCandidate, TrainedCandidate, Version
 from student import metrics
-from student.messages import FailedCandidate, TrainedCandidate, TrainEvent, Version
+from student.messages import TrainEvent
 from student.recipes import RecipeBook
 from student.replay import Mixture, ReplayPool
 from student.requests import TrainCandidate, TrainRequest

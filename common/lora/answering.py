@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import torch
 from transformers import DynamicCache
@@ -22,13 +21,9 @@ from common.lora.attachment import AttachedModel
 from common.lora.forward import passes
 from common.lora.render import Renderer
 from common.types import Prompt, Sampling
+from common.versions import FinishReason
 
 DEFAULT_NEW_TOKENS = 128
-
-
-class FinishReason(StrEnum):
-    STOP = "FINISH_REASON_STOP"
-    LENGTH = "FINISH_REASON_LENGTH"
 
 
 @dataclass(frozen=True)

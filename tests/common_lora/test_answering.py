@@ -10,7 +10,7 @@ import torch
 
 from common.errors import Cancelled, InvalidRequest
 from common.lora.adapter_folder import AdapterFolders
-from common.lora.answering import FinishReason, GeneratedText
+from common.lora.answering import GeneratedText
 from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
 from common.lora.likelihood import Continuation
@@ -18,6 +18,7 @@ from common.lora.trainer import TrainedAdapter, TrainJob
 from common.models.loading import BaseModel
 from common.prompting import ask
 from common.types import Prompt, Sampling
+from common.versions import FinishReason
 from tests.support.examples import BY_HEART, EXAMPLES, RECIPE, prompts
 
 

@@ -14,8 +14,8 @@ from common.convert import to_proto
 from common.rpc.client import open_channel
 from common.rpc.server import running
 from common.types import Prompt, Recipe, SelfEdit
+from common.versions import Replay
 from student.config import StudentConfig
-from student.requests import Replay
 from student.servicer import StudentServicer
 from student.student import Student
 from tests.support.examples import BY_HEART, tiny_edit

@@ -16,9 +16,9 @@ from common.errors import Conflict, Corrupt, InvalidRequest, NotFound
 from common.lora.engine import LoraEngine
 from common.rpc.client import remote_errors
 from common.types import Digest, Example, Recipe
+from common.versions import Replay
 from student.config import StudentConfig
 from student.replay import ReplayPool
-from student.requests import Replay
 from tests.student.conftest import Client, Serve, train_request
 from tests.support.examples import BY_HEART, EXAMPLES, prompts, tiny_edit
 
