@@ -85,4 +85,8 @@ def _refusal(reward: Reward, mode: FilterMode, threshold: float) -> str:
 
 
 def _praise(reward: Reward) -> str:
-    return f"gain {reward.gain:+.3f} on {reward.questions} reward questions, {len(reward.correct)} inner runs"
+    return f"gain {reward.gain:+.3f} on {reward.questions} reward questions, {_trials(len(reward.correct))}"
+
+
+def _trials(count: int) -> str:
+    return "one trial training" if count == 1 else f"{count} trial trainings"

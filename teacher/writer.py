@@ -119,7 +119,7 @@ class Writer:
         examples = [example_of(piece, context.title) for piece, _ in chosen]
         if not calls or (self._settings.include_passage and variant.with_passage):
             examples += passage_examples(context, self._settings.passage_characters)
-        origin = self._origin(variant, drawn, dropped)
+        origin = self._origin(variant, drawn, dropped, rehearsed)
         tokens = sum(len(completion.token_ids) for completion in completions)
         if not examples or (calls and not chosen):
             return Written(None, origin, None, tokens)
@@ -144,7 +144,9 @@ class Writer:
         turns = sum(len(e.conversation.messages) for e in examples if e.conversation is not None)
         return self._renderer.count(texts) + TOKENS_PER_TURN * turns
 
-    def _origin(self, variant: Variant, drawn: _Drawn, dropped: Counter[str]) -> EditOrigin:
+    def _origin(
+        self, variant: Variant, drawn: _Drawn, dropped: Counter[str], rehearsed: Sequence[Example]
+    ) -> EditOrigin:
         return EditOrigin(
             model=self._author.model,
             model_digest=self._author.model_digest,
@@ -157,7 +159,7 @@ class Writer:
             sampling=drawn.sampling,
             completions=len(drawn.completions),
             screened_out=dict(sorted(dropped.items())),
-            rationale=variant.rationale,
+            rationale=f"{variant.rationale} {_rehearsal(len(rehearsed))}".strip(),
             software=self._author.software,
         )
 
@@ -221,3 +223,12 @@ def _pairs(
                 )
             )
     return tuple(found)
+
+
+def _rehearsal(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f"Rehearsal: the last {count} examples are common-knowledge questions with the base model's own answers, right "
+        "or wrong, trained along so that the update moves little else."
+    )

@@ -47,6 +47,11 @@ def learned(console: Console, run: pb.Run, results: Sequence[pb.QuestionResult],
         f"{plural(found.better, 'question')} turned right, {found.worse} turned wrong: "
         f"one-sided exact sign test p = {found.p:.3g}"
     )
+    console.print(
+        "Neither the filter nor the teacher ever saw these questions, but they decided which updates were promoted: "
+        "of several updates judged on them, p flatters the live one.",
+        style="dim",
+    )
 
 
 def decisions(console: Console, entries: Sequence[pb.EditSummary], run: pb.Run) -> None:

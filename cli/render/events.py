@@ -70,7 +70,7 @@ def _version_scored(event: pb.VersionScored) -> list[str]:
     what = escape(event.task_id or event.suite_id or "all tasks")
     split = SPLITS.get(event.split, "")
     purpose = f"{escape(event.purpose)}: " if event.purpose else ""
-    cached = " [dim](known)[/]" if event.cached else ""
+    cached = " [dim](asked before)[/]" if event.cached else ""
     return [f"  {purpose}{short(event.version)} answers {count(event.score)} {split} questions of {what}{cached}"]
 
 

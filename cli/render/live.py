@@ -78,7 +78,7 @@ class LiveRun:
             total = progress.total or None
             self._bar.update(self._now, description=text.replace("[", r"\["), total=total, completed=progress.done)
         elif time.monotonic() - self._said > PIPE_SECONDS:
-            counted = f" {progress.done} of {progress.total}" if progress.total else ""
+            counted = f"; {progress.done} of {progress.total} done" if progress.total else ""
             self._console.print(f"  ... {text}{counted}", markup=False)
             self._said = time.monotonic()
         self._phase = f"{phase}{where}"

@@ -80,6 +80,12 @@ def run_summary(run: pb.Run) -> RenderableType:
     )
     edits = f"Edits: {run.edits_proposed} proposed, {run.edits_accepted} accepted, {run.edits_rejected} rejected"
     parts: list[RenderableType] = [head, made, edits]
+    moved = run.live_version != run.start_version
+    if moved and run.live_holdout.questions and run.live_holdout.correct <= run.base_holdout.correct:
+        parts.append(
+            "[yellow]Over all holdout questions of these tasks the live version is no better than the base.[/] "
+            "`seal rollback` goes back."
+        )
     if run.error:
         parts.append(f"[red]{escape(run.error)}[/]")
     return Group(*parts)
