@@ -138,7 +138,7 @@ class AttachedModel:
         shapes = self.shapes(spec)
         sizes = [rows * columns for rows, columns in shapes.values()]
         flat_P = torch.zeros(sum(sizes), dtype=self.dtype, device=self.base.device)
-        pieces = flat_P.split(sizes)
+        pieces = flat_P.split(sizes)  # type: ignore[no-untyped-call]
         return flat_P, {key: piece.view(shape) for (key, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 

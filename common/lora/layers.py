@@ -95,7 +95,7 @@ class LoraLinear(torch.nn.Module):
             y: torch.Tensor = self.base_layer(x)
             return y
         if self.layout.training:
-            trained: torch.Tensor = _Trained.apply(x, self.layout.anchor, self.base_layer, own)
+            trained: torch.Tensor = _Trained.apply(x, self.layout.anchor, self.base_layer, own)  # type: ignore[no-untyped-call]
             return trained
         y = self.base_layer(x)
         x_NI, y_NO = x.flatten(0, -2), y.flatten(0, -2)

@@ -90,9 +90,9 @@ def _attend(
     """query 1 x H x N x D, key and value with as many heads or fewer -> 1 x N x H x D."""
     seen = []
     for group in packed.groups:
-        qkv = [_Rows.apply(part[0].transpose(0, 1), group).transpose(1, 2) for part in (query, key, value)]
+        qkv = [_Rows.apply(part[0].transpose(0, 1), group).transpose(1, 2) for part in (query, key, value)]  # type: ignore[no-untyped-call]
         rows = _causal(qkv, scaling=scaling, window=sliding_window, softcap=softcap)
-        seen.append(_Tokens.apply(rows.transpose(1, 2), group))
+        seen.append(_Tokens.apply(rows.transpose(1, 2), group))  # type: ignore[no-untyped-call]
     together = seen[0] if len(seen) == 1 else torch.cat(seen)
     return together.index_select(0, packed.order_N)[None], None
 

@@ -114,6 +114,7 @@ class Trainer:
     def _round(self, work: _Work) -> None:
         """One step of every job that is under way, in as few passes as the budget allows."""
         losses = dict.fromkeys(work.active, 0.0)
+        too_large: set[int] = set()
         for shares in cut_into_passes(list(work.active.values()), self._budget):
             for share in shares:
                 share.update.alone = share.update.alone and len(shares) == 1
@@ -121,40 +122,50 @@ class Trainer:
                 for number, loss in zip(work.numbers(shares), self._pass(shares), strict=True):
                     losses[number] += loss
             except torch.OutOfMemoryError:
-                for number in work.numbers(shares):
-                    losses[number] = float("inf")
+                too_large.update(work.numbers(shares))
         for number, update in list(work.active.items()):
-            work.step(number, update, losses[number])
+            if number in too_large:
+                detail = "the device has not enough memory for this update"
+                work.leave(number, update, FailedJob(update.job.job_id, "OUT_OF_MEMORY", detail))
+            else:
+                work.step(number, update, losses[number])
 
     def _pass(self, shares: Sequence[_Share]) -> list[float]:
         """Adds gradients of the mean loss a counted token of each job's step; returns each share's summed loss."""
-        sequences = [example.tokens for share in shares for example in share.examples]
-        packed = Packed.of(sequences, self._device)
-        spans, start = [], 0
-        for share in shares:
-            end = start + sum(len(example.tokens) for example in share.examples)
-            spans.append(Span(share.update.slot, start, end))
-            start = end
-        chosen: list[int] = []
-        weights: list[float] = []
-        counts: list[int] = []
-        start = 0
-        for share in shares:
-            targets = sum(example.targets for example in share.update.pending)
-            before = len(chosen)
-            for example in share.examples:
-                # Position t predicts token t + 1.
-                chosen += [start + t for t, counts_ in enumerate(example.counted[1:]) if counts_]
-                start += len(example.tokens)
-            counts.append(len(chosen) - before)
-            weights += [1.0 / targets] * counts[-1]
-        chosen_M = torch.tensor(chosen, device=self._device)
+        packed = Packed.of([example.tokens for share in shares for example in share.examples], self._device)
+        aims = _aims(shares)
+        chosen_M = torch.tensor(aims.positions, device=self._device)
         targets_M = packed.tokens_1N[0].index_select(0, chosen_M + 1)
-        weights_M = torch.tensor(weights, device=self._device, dtype=self._attached.dtype)
-        with self._attached.layout.holding(spans, training=True):
+        weights_M = torch.tensor(aims.weights, device=self._device, dtype=self._attached.dtype)
+        with self._attached.layout.holding(aims.spans, training=True):
             hidden_ND = hidden_states(self._attached.model, packed)
             losses_M = self._logits.backward(hidden_ND, chosen_M, targets_M, weights_M)
-        return [float(part.double().sum()) for part in losses_M.split(counts)]
+        return [float(part.double().sum()) for part in torch.split(losses_M, aims.counts)]
+
+
+@dataclass
+class _Aims:
+    """What a pass predicts: whose tokens are whose, the positions that count, their weights, and how many a share."""
+
+    spans: list[Span] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+
+def _aims(shares: Sequence[_Share]) -> _Aims:
+    aims, start = _Aims(), 0
+    for share in shares:
+        first, before = start, len(aims.positions)
+        for example in share.examples:
+            # Position t predicts token t + 1.
+            aims.positions += [start + t for t, counted in enumerate(example.counted[1:]) if counted]
+            start += len(example.tokens)
+        aims.spans.append(Span(share.update.slot, first, start))
+        aims.counts.append(len(aims.positions) - before)
+        targets = sum(example.targets for example in share.update.pending)
+        aims.weights += [1.0 / targets] * aims.counts[-1]
+    return aims
 
 
 class _Work:
@@ -172,7 +183,7 @@ class _Work:
 
     def fill(self) -> None:
         """Takes up waiting jobs as long as a step of each still fits into the budget; one at least."""
-        used = sum(_step_tokens(update) for update in self.active.values())
+        used = float(sum(_step_tokens(update) for update in self.active.values()))
         for entry in list(self.waiting):
             number, job, examples = entry
             mean = sum(len(e.tokens) for e in examples) / len(examples) * set_(job.recipe.batch_size)
@@ -194,8 +205,6 @@ class _Work:
     def step(self, number: int, update: Update, loss: float) -> None:
         """Lets a job take its step, and end if that was its last or broke it."""
         try:
-            if loss == float("inf"):
-                raise torch.OutOfMemoryError
             update.advance(loss)
             job = update.job
             speed = update.tokens / max(update.seconds, 1e-9)
@@ -203,18 +212,15 @@ class _Work:
                 TrainProgress(job.job_id, len(self.outcomes), self.total, update.step, update.steps, update.loss, speed)
             )
             if update.ended:
-                self._leave(number, update, update.result())
+                self.leave(number, update, update.result())
         except NotFinite as error:
-            self._leave(number, update, FailedJob(update.job.job_id, NON_FINITE, str(error)))
-        except torch.OutOfMemoryError:
-            detail = "the device has not enough memory for this update"
-            self._leave(number, update, FailedJob(update.job.job_id, "OUT_OF_MEMORY", detail))
+            self.leave(number, update, FailedJob(update.job.job_id, NON_FINITE, str(error)))
 
     def end(self, number: int, outcome: Outcome) -> None:
         self.outcomes[number] = outcome
         self._ended(outcome)
 
-    def _leave(self, number: int, update: Update, outcome: Outcome) -> None:
+    def leave(self, number: int, update: Update, outcome: Outcome) -> None:
         del self.active[number]
         self._attached.detach(update.slot)
         self.end(number, outcome)

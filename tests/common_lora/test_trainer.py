@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.peft_loop import distance, train_with_peft
 from common.canonical import digest_bytes
 from common.errors import Cancelled
 from common.lora.adapter_format import Adapter
@@ -21,7 +22,6 @@ from common.lora.update import TrainedAdapter, TrainJob, Update
 from common.models.loading import BaseModel, load_model
 from common.types import Example, Recipe
 from tests.support.examples import EXAMPLES, RECIPE
-from tests.support.peft_oracle import distance, train_with_peft
 from tests.support.tiny_model import tiny_config
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +18,13 @@ from common.lora.update import TrainJob, set_
 from common.types import Schedule
 
 
-def train_with_peft(model: Any, job: TrainJob, examples: Sequence[Rendered]) -> dict[str, torch.Tensor]:
+def train_with_peft(
+    model: Any, job: TrainJob, examples: Sequence[Rendered], *, width: int = 0
+) -> dict[str, torch.Tensor]:
     """The job's adapter by transformers' and PEFT's own means: padded batches, torch's cross-entropy over whole logits.
 
     `model` is a causal LM on which no adapter was ever attached; it is not changed. Factors are drawn as the engine
-    draws them: sorted by name, from the job's seed.
+    draws them: sorted by name, from the job's seed. width: tokens that every batch is padded to at least.
     """
     recipe = job.recipe
     config = LoraConfig(
@@ -47,7 +49,7 @@ def train_with_peft(model: Any, job: TrainJob, examples: Sequence[Rendered]) -> 
     for step, batch in enumerate(steps):
         factor = learning_rate_factor(recipe.schedule or Schedule.LINEAR, step, len(steps), set_(recipe.warmup_steps))
         optimizer.param_groups[0]["lr"] = set_(recipe.learning_rate) * factor
-        _loss(peft, [examples[i] for i in batch]).backward()  # type: ignore[no-untyped-call]
+        _loss(peft, [examples[i] for i in batch], width).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(factors.values(), set_(recipe.max_grad_norm))
         optimizer.step()
         optimizer.zero_grad()
@@ -72,9 +74,9 @@ def _draw(factors: dict[str, torch.nn.Parameter], job: TrainJob) -> None:
             parameter.data = drawn[name].to(parameter.dtype)
 
 
-def _loss(model: Any, examples: Sequence[Rendered]) -> torch.Tensor:
+def _loss(model: Any, examples: Sequence[Rendered], width: int) -> torch.Tensor:
     """Mean over the batch's counted tokens."""
-    width = max(len(example.tokens) for example in examples)
+    width = max(width, *(len(example.tokens) for example in examples))
     tokens = torch.zeros((len(examples), width), dtype=torch.long)
     seen = torch.zeros_like(tokens)
     labels = torch.full_like(tokens, -100)
@@ -88,7 +90,7 @@ def _loss(model: Any, examples: Sequence[Rendered]) -> torch.Tensor:
 
 
 def distance(
-    update: dict[str, torch.Tensor], reference: dict[str, torch.Tensor], start: dict[str, torch.Tensor]
+    update: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor]
 ) -> float:
     """Relative norm of the difference of two updates that began at `start`."""
     difference = sum(float((update[name].double() - reference[name].double()).square().sum()) for name in reference)
