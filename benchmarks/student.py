@@ -1,7 +1,8 @@
 """How fast the student's engine is: the reference procedure, plain PEFT and ours, on the same documents, in one run.
 
-`make bench-student`. Training speed counts real tokens (padding is no token) a second; every figure is a ratio of two speeds
-measured one after another in the same round, and the median over rounds is reported. The last line is one JSON object.
+`make bench-student`. Training speed counts real tokens (padding is no token) a second; every figure is a ratio of two
+speeds measured one after another in the same round, and the median over rounds is reported. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from common.lora.packing import Packed, packed_attention
 from common.lora.render import Rendered
 from common.lora.residency import BASE_VERSION
 from common.lora.update import TrainedAdapter, TrainJob, Update
-from common.models.config import DEFAULT_MODEL, ModelConfig
+from common.models.config import ModelConfig
 from common.models.loading import load_model
 from common.prompting import ask
 from common.types import Example, Prompt, Recipe, Sampling, Schedule
+from student.config import DEFAULT_MODEL
 
 DATA = Path(__file__).resolve().parent.parent / "examples" / "squad" / "passages.json"
 RECIPE = Recipe(
@@ -123,7 +125,7 @@ class Bench:
         return self.tokens(jobs) / timed(run)
 
     def equality(self, *, double: bool) -> tuple[float, float]:
-        """After three steps of three jobs: (packed against alone, packed against PEFT), relative norms of the update."""
+        """After three steps of three jobs, relative norms of the update: (packed against alone, against PEFT)."""
         jobs = [TrainJob(j.job_id, j.examples[:3], j.recipe, j.seed) for j in jobs_of(documents(24), 3)]
         if double:
             self.ours.model.double()
