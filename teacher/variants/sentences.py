@@ -63,7 +63,7 @@ class SentenceVariant:
     # Its answers are the document's sentences: the document as one more example adds nothing.
     with_passage: bool = False
     # Tokens trained on over all epochs, by which their number is chosen: enough to learn some twenty pairs by heart.
-    token_epochs: int = 3_200
+    token_epochs: int = 4_300
 
     def prompts(self, context: Context, style: Style) -> Sequence[PromptCall]:
         return [
@@ -97,7 +97,7 @@ class SentenceVariant:
             rank=32,
             alpha=64,
             dropout=0.0,
-            learning_rate=1.2e-3,
+            learning_rate=1e-3,
             epochs=max(1, min(MOST_EPOCHS, round(self.token_epochs / max(1, tokens)))),
             batch_size=4,
             schedule=Schedule.LINEAR,

@@ -129,9 +129,9 @@ def test_sentences_are_asked_about_one_by_one_and_answer_for_themselves() -> Non
     assert variant.parse(calls[-1], cut) == []
     assert variant.sampling(Sampling(temperature=1.0)).temperature < 1.0
     assert not variant.with_passage
-    few, many = variant.recipe(100), variant.recipe(1_600)
+    few, many = variant.recipe(100), variant.recipe(2_150)
     assert (few.epochs, many.epochs) == (20, 2)
-    assert many.learning_rate == pytest.approx(1.2e-3)
+    assert many.learning_rate == pytest.approx(1e-3)
 
 
 def test_each_sentence_keeps_its_best_questions_and_the_rest_is_counted() -> None:
