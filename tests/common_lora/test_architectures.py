@@ -18,7 +18,7 @@ from tests.support.tiny_model import make_tiny_model, tiny_config
 
 # Windows shorter than the examples, so that layers with one are told apart from those without.
 WINDOW = 12
-ARCHITECTURES: dict[str, tuple[Any, dict[str, object]]] = {
+ARCHITECTURES: dict[str, tuple[Any, dict[str, Any]]] = {
     "llama": (LlamaConfig, {}),
     "qwen2": (Qwen2Config, {}),
     "qwen3": (Qwen3Config, {}),
@@ -52,7 +52,8 @@ def test_packed_training_is_plain_training_on_every_architecture(tmp_path: Path,
         rendered = [engine.renderer.example(example, max_tokens=256) for example in EXAMPLES]
         reference = train_with_peft(untouched, job, rendered)
         assert distance(outcome.adapter.tensors, alone.adapter.tensors, start) <= 1e-10
-        assert distance(outcome.adapter.tensors, reference, start) <= 1e-10
+        # Gemma 2's scores have a soft cap, which transformers computes with a softmax in float32.
+        assert distance(outcome.adapter.tensors, reference, start) <= (1e-5 if name == "gemma2" else 1e-10)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -7,6 +7,7 @@ exercise the code that a real model would.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -35,7 +36,7 @@ def make_tiny_model(
     layers: int = 2,
     hidden: int = 64,
     architecture: type[PreTrainedConfig] = LlamaConfig,
-    **more: object,
+    **more: Any,
 ) -> Path:
     """Writes the model and its tokenizer to `folder` as safetensors. The same seed gives the same bytes.
 
