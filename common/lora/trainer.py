@@ -227,19 +227,34 @@ class _Work:
 
 
 def cut_into_passes(updates: Sequence[Update], budget: int) -> list[list[_Share]]:
-    """Each job's next step, cut where a pass is full. A job's examples stand together in a pass."""
+    """Each job's next step, in as few passes as hold it.
+
+    A step that is larger than the budget is cut as it would be cut if its job were alone: where the cuts lie decides
+    which numbers its dropout draws.
+    """
     passes: list[list[_Share]] = []
     used = budget
     for update in updates:
-        for example in update.pending:
-            if used + len(example.tokens) > budget:
+        for share in _shares(update, budget):
+            tokens = sum(len(example.tokens) for example in share.examples)
+            if used + tokens > budget:
                 passes.append([])
                 used = 0
-            if not passes[-1] or passes[-1][-1].update is not update:
-                passes[-1].append(_Share(update))
-            passes[-1][-1].examples.append(example)
-            used += len(example.tokens)
+            passes[-1].append(share)
+            used += tokens
     return passes
+
+
+def _shares(update: Update, budget: int) -> list[_Share]:
+    shares: list[_Share] = []
+    used = budget
+    for example in update.pending:
+        if used + len(example.tokens) > budget:
+            shares.append(_Share(update))
+            used = 0
+        shares[-1].examples.append(example)
+        used += len(example.tokens)
+    return shares
 
 
 def _step_tokens(update: Update) -> int:

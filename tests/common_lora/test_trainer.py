@@ -108,15 +108,10 @@ def test_any_mixture_gives_each_candidate_the_adapter_that_it_gets_alone(exact: 
         for place, (rank, epochs, batch, targets, count, rate) in enumerate(shapes)
     ]
     together = trained(exact, *jobs)
-    assert not all(outcome.alone for outcome in together) or sum(map(tokens_of, together)) > 96
     for one, outcome in zip(jobs, together, strict=True):
         (alone,) = trained(exact, one)
         assert alone.alone
         assert distance(outcome.adapter.tensors, alone.adapter.tensors, fresh(exact, one)) <= 1e-10
-
-
-def tokens_of(outcome: TrainedAdapter) -> int:
-    return outcome.tokens
 
 
 def fresh(engine: LoraEngine, of: TrainJob) -> dict[str, torch.Tensor]:
