@@ -7,7 +7,7 @@ RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
 SEED ?= 0
 ARGS ?=
 
-.PHONY: help setup demo demo-full show-demo run up test test-fast lint format proto lock clean
+.PHONY: help setup demo demo-full show-demo bench-student run up test test-fast lint format proto lock clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ demo-full: $(INSTALLED) ## all documents in one update, under two hours [DATA= S
 
 show-demo: $(INSTALLED) ## the demo, with its result as one JSON object on the last line
 	@$(BIN)/seal demo --data $(DEMO_DATA) --seed $(SEED) --json-result $(ARGS)
+
+bench-student: $(INSTALLED) ## how fast the student trains and answers, against plain PEFT and the reference [ARGS=]
+	$(BIN)/python -m benchmarks.student $(ARGS)
 
 run: $(INSTALLED) ## a run over your own tasks against `make up` [DATA= ARGS=]
 	$(BIN)/seal run $(RUN_DATA) $(ARGS)

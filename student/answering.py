@@ -42,26 +42,22 @@ class Answering:
         )
 
     def _answer(self, request: AnswerRequest, resolved: Sequence[Resolved], desk: Desk[LivenessProof | Answer]) -> None:
-        total = len(resolved) * len(request.prompts)
-        done = 0
-        for place in resolved:
-            if not self._proven(place.version, desk, must=request.purpose is AnswerPurpose.LIVE):
-                total -= len(request.prompts)
-                continue
-            texts = self._engine.answer([place.version], request.prompts, request.sampling, desk.cancelled)
-            for version, text in texts:
-                answer = Answer(
-                    prompt_id=request.prompts[text.index].prompt_id,
-                    version=version,
-                    text=text.text,
-                    tokens=text.tokens,
-                    finish_reason=text.finish_reason,
-                    alias_generation=place.generation,
-                )
-                _count(answer, PURPOSES[request.purpose])
-                desk.say(answer)
-                done += 1
-                desk.progress(done, total)
+        must = request.purpose is AnswerPurpose.LIVE
+        proven = {place.version: place for place in resolved if self._proven(place.version, desk, must=must)}
+        total = len(proven) * len(request.prompts)
+        texts = self._engine.answer(list(proven), request.prompts, request.sampling, desk.cancelled)
+        for done, (version, text) in enumerate(texts, start=1):
+            answer = Answer(
+                prompt_id=request.prompts[text.index].prompt_id,
+                version=version,
+                text=text.text,
+                tokens=text.tokens,
+                finish_reason=text.finish_reason,
+                alias_generation=proven[version].generation,
+            )
+            _count(answer, PURPOSES[request.purpose])
+            desk.say(answer)
+            desk.progress(done, total)
 
     async def score(self, request: LogLikelihoodRequest, publish: Publish[ScoreEvent]) -> None:
         """The proof of each version, its option scores, then the KL of each from the base. Raises as `answer` does."""

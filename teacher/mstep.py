@@ -83,7 +83,8 @@ def _train(job: MStepJob, output: TextIO) -> str:
     from common.lora.adapter_folder import AdapterFolders
     from common.lora.engine import LoraEngine
     from common.lora.render import Rendered
-    from common.lora.trainer import FailedJob, TrainJob, effective_recipe
+    from common.lora.trainer import FailedJob, effective_recipe
+    from common.lora.update import TrainJob
     from common.models.loading import load_model
     from common.software import software
     from teacher.policies import MANIFEST_FILE, Manifest

@@ -1,7 +1,7 @@
-"""Answers prompts in batches with whatever version is active on the base.
+"""Answers prompts with any number of versions in one batch: each row of it has its own adapter, or none (the base).
 
-Prompts are sorted by length and padded on the left, padding is masked out, and a sequence leaves its batch as soon as
-it has ended. Sampling draws from a generator of each prompt's own, so a text does not depend on which prompts shared
+Rows are sorted by length and padded on the left, padding is masked out, and a sequence leaves its batch as soon as it
+has ended. Sampling draws from a generator of each prompt's own, so a text does not depend on which prompts shared
 its batch (beyond the last bits that a batch's shape leaves in floating point).
 
 Shapes: B sequences, T tokens, V words.
@@ -19,7 +19,9 @@ from common.canonical import derive_seed
 from common.errors import Cancelled, InvalidRequest, Violation
 from common.lora.attachment import AttachedModel
 from common.lora.forward import passes
+from common.lora.layers import Span
 from common.lora.render import Renderer
+from common.lora.residency import BASE_VERSION
 from common.types import Prompt, Sampling
 from common.versions import FinishReason
 
@@ -39,6 +41,7 @@ class GeneratedText:
 @dataclass
 class _Sequence:
     index: int
+    version: str
     prompt: tuple[int, ...]
     generator: torch.Generator
     tokens: list[int] = field(default_factory=list)
@@ -78,40 +81,51 @@ class Answerer:
 
     def generate(
         self,
+        versions: Sequence[str],
         prompts: Sequence[Prompt],
         rendered: Sequence[tuple[int, ...]],
         sampling: Sampling,
         cancelled: Callable[[], bool] = lambda: False,
-    ) -> Iterator[GeneratedText]:
-        """Answers in the order in which they end. Raises Cancelled at the next token once `cancelled()` says so."""
-        lengths = [len(tokens) + new_tokens(sampling) for tokens in rendered]
+    ) -> Iterator[tuple[str, GeneratedText]]:
+        """(version, answer) in the order in which they end; the versions are attached.
+
+        Raises Cancelled at the next token once `cancelled()` says so.
+        """
+        asked = [(version, i) for i in range(len(rendered)) for version in versions]
+        lengths = [len(rendered[i]) + new_tokens(sampling) for _, i in asked]
         for cut in passes(lengths, budget=self._budget):
+            # Rows of one version stand together, so that its factors are read once a layer.
+            rows = sorted((asked[place] for place in cut), key=lambda row: versions.index(row[0]))
             sequences = [
                 _Sequence(
-                    i, rendered[i], torch.Generator().manual_seed(derive_seed(sampling.seed, prompts[i].prompt_id))
+                    i,
+                    version,
+                    rendered[i],
+                    torch.Generator().manual_seed(derive_seed(sampling.seed, prompts[i].prompt_id)),
                 )
-                for i in cut
+                for version, i in rows
             ]
             yield from self._batch(sequences, sampling, cancelled)
 
     @torch.inference_mode()
     def _batch(
         self, running: list[_Sequence], sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> Iterator[GeneratedText]:
+    ) -> Iterator[tuple[str, GeneratedText]]:
         tokens_BT, attention_BT = self._left_padded(running)
         positions_BT = (attention_BT.cumsum(1) - 1).clamp(min=0)
         cache = DynamicCache(config=self._attached.model.config)
         for _ in range(new_tokens(sampling)):
             if cancelled():
                 raise Cancelled("answering was called off")
-            logits_BV = self._attached.model(
-                input_ids=tokens_BT,
-                attention_mask=attention_BT,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+            with self._attached.layout.holding(_spans(running), by_row=True):
+                logits_BV = self._attached.model(
+                    input_ids=tokens_BT,
+                    attention_mask=attention_BT,
+                    position_ids=positions_BT,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                ).logits[:, -1]
             drawn = self._draw(logits_BV.float().cpu(), running, sampling)
             staying = []
             for row, (sequence, token) in enumerate(zip(running, drawn, strict=True)):
@@ -119,7 +133,7 @@ class Answerer:
                 if ended is None:
                     staying.append(row)
                 else:
-                    yield ended
+                    yield sequence.version, ended
             if not staying:
                 return
             if len(staying) < len(running):
@@ -166,6 +180,19 @@ class Answerer:
             _sample(logits_V, sampling, sequence.generator)
             for logits_V, sequence in zip(logits_BV, sequences, strict=True)
         ]
+
+
+def _spans(rows: Sequence[_Sequence]) -> list[Span]:
+    """Rows of one version after another; the base's have no span."""
+    spans: list[Span] = []
+    for row, sequence in enumerate(rows):
+        if sequence.version == BASE_VERSION:
+            continue
+        if spans and spans[-1].name == sequence.version and spans[-1].end == row:
+            spans[-1] = Span(sequence.version, spans[-1].start, row + 1)
+        else:
+            spans.append(Span(sequence.version, row, row + 1))
+    return spans
 
 
 def new_tokens(sampling: Sampling) -> int:

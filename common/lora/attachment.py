@@ -1,91 +1,83 @@
-"""The frozen base with adapters attached to its linear layers by PEFT.
+"""The frozen base with adapters attached to its linear layers.
 
-One base stands in memory; adapters come and go by name, and at most one is active. Nothing here trains or generates:
-trainer, answering and liveness do, on this. One thread at a time.
+One base stands in memory; adapters come and go by name. Any number may be attached; which of them answers for which
+tokens is the layout's to say (common/lora/layers.py). Nothing here trains or generates: trainer, answering and liveness
+do, on this. One thread at a time.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.functional import delete_adapter, set_adapter
-from peft.tuners.lora import LoraLayer
 
 from common.errors import Corrupt, InvalidRequest, Violation
 from common.lora.adapter_format import WEIGHTS_FILE, Adapter, AdapterSpec
+from common.lora.layers import Factors, Layout, LoraLinear, Span
 from common.models.loading import BaseModel
 
 FILE_PREFIX = "base_model.model."  # PEFT's names start here; vLLM expects the same
-PEFT_PREFIX = "lora_"
+
+
+@dataclass(frozen=True)
+class _Attached:
+    """An adapter's numbers in one piece, of which every layer's factors are views."""
+
+    spec: AdapterSpec
+    flat_P: torch.Tensor
+    views: Mapping[str, torch.Tensor]
 
 
 class AttachedModel:
-    """A base model to which adapters can be attached. Owns the model's PEFT layers."""
+    """A base model to which adapters can be attached. Puts a LoraLinear where each linear layer but the head stood."""
 
     def __init__(self, base: BaseModel) -> None:
         self.base = base
         self.model: Any = base.model
-        head = base.model.get_output_embeddings()
-        # A base that had adapters before keeps PEFT's wrappers: the layer itself then stands under .base_layer.
-        self._linears: dict[str, tuple[int, int]] = {
-            name.removesuffix(".base_layer"): (module.in_features, module.out_features)
-            for name, module in base.model.named_modules()
-            if isinstance(module, torch.nn.Linear) and module is not head and PEFT_PREFIX not in name
-        }
-        self._specs: dict[str, AdapterSpec] = {}
+        self.dtype = torch.float64 if base.model.dtype is torch.float64 else torch.float32
+        self._layers = _wrap(base.model)
+        self.layout = next(iter(self._layers.values())).layout
+        self._adapters: dict[str, _Attached] = {}
 
     @property
     def linear_names(self) -> tuple[str, ...]:
         """Names of linear layers that an adapter may target (q_proj, ...)."""
-        return tuple(sorted({name.rpartition(".")[2] for name in self._linears}))
+        return tuple(sorted({name.rpartition(".")[2] for name in self._layers}))
 
     @property
     def attached(self) -> tuple[str, ...]:
-        return tuple(self._specs)
+        return tuple(self._adapters)
 
     def shapes(self, spec: AdapterSpec) -> dict[str, tuple[int, int]]:
         """PEFT name to shape of every factor that an adapter of this spec has on this model."""
         shapes = {}
-        for layer, (inputs, outputs) in self._linears.items():
-            if layer.rpartition(".")[2] in spec.target_modules:
-                shapes[f"{FILE_PREFIX}{layer}.lora_A.weight"] = (spec.rank, inputs)
-                shapes[f"{FILE_PREFIX}{layer}.lora_B.weight"] = (outputs, spec.rank)
+        for path, layer in self._targets(spec):
+            shapes[f"{FILE_PREFIX}{path}.lora_A.weight"] = (spec.rank, layer.in_features)
+            shapes[f"{FILE_PREFIX}{path}.lora_B.weight"] = (layer.out_features, spec.rank)
         return dict(sorted(shapes.items()))
 
-    def attach(self, name: str, spec: AdapterSpec, *, dropout: float = 0.0) -> None:
-        """Adds a new adapter under `name`, inactive, with PEFT's default numbers. Raises InvalidRequest."""
+    def attach(self, name: str, spec: AdapterSpec, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Adds an adapter with these numbers. Raises InvalidRequest for a layer that the model does not have."""
         unknown = sorted(set(spec.target_modules) - set(self.linear_names))
         if unknown:
             reason = f"the model has no linear layer {', '.join(unknown)}; it has {', '.join(self.linear_names)}"
             raise InvalidRequest([Violation("recipe.target_modules", reason)])
-        config = LoraConfig(
-            r=spec.rank,
-            lora_alpha=spec.alpha,
-            target_modules=list(spec.target_modules),
-            lora_dropout=dropout,
-            bias="none",
-            task_type="CAUSAL_LM",
-        )
-        with warnings.catch_warnings(), torch.random.fork_rng():
-            warnings.simplefilter("ignore")
-            inject_adapter_in_model(config, self.model, name)
-        # PEFT would keep one configuration an adapter for ever on the model; ours stands in _specs.
-        del self.model.peft_config
-        self._specs[name] = spec
-        for _, layer in self._layers(name):
-            layer.lora_A[name].float()
-            layer.lora_B[name].float()
-        self.activate(None)
+        flat_P, views = self._buffer(spec)
+        for key, view in views.items():
+            view.copy_(tensors[key])
+        for path, layer in self._targets(spec):
+            layer.factors[name] = Factors(
+                views[f"{FILE_PREFIX}{path}.lora_A.weight"], views[f"{FILE_PREFIX}{path}.lora_B.weight"], spec.scaling
+            )
+        self._adapters[name] = _Attached(spec, flat_P, views)
 
     def load(self, name: str, adapter: Adapter) -> int:
         """Attaches `adapter` under `name`; returns the number of tensors bound. Raises Corrupt when it does not fit."""
         self.check_fit(name, adapter)
-        self.attach(name, adapter.spec)
-        self.copy_in(name, adapter.tensors)
+        self.attach(name, adapter.spec, adapter.tensors)
         return len(self.factors(name))
 
     def check_fit(self, name: str, adapter: Adapter) -> None:
@@ -98,49 +90,75 @@ class AttachedModel:
             odd = sorted(set(expected.items()) ^ set(found.items()))
             raise _unfit(name, f"does not fit the model's layers: {', '.join(sorted({key for key, _ in odd})[:3])}")
 
-    def copy_in(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Overwrites the numbers of an attached adapter."""
-        with torch.no_grad():
-            for key, parameter in self.factors(name).items():
-                parameter.copy_(tensors[key])
+    def train(self, name: str, *, dropout: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gives an attached adapter room for gradients: all its numbers in one piece (P), and theirs, zero (P)."""
+        attached = self._adapters[name]
+        grad_P, grads = self._buffer(attached.spec)
+        for path, layer in self.layers(name).items():
+            factors = layer.factors[name]
+            factors.grad_a_RI = grads[f"{FILE_PREFIX}{path}.lora_A.weight"]
+            factors.grad_b_OR = grads[f"{FILE_PREFIX}{path}.lora_B.weight"]
+            factors.dropout, factors.generator = dropout, generator
+        return attached.flat_P, grad_P
 
     def detach(self, name: str) -> None:
         """Removes an adapter and frees its memory."""
-        if self._specs.pop(name, None) is not None:
-            self.activate(None)
-            delete_adapter(self.model, name, prefix=PEFT_PREFIX, layer_cls=LoraLayer)
+        if self._adapters.pop(name, None) is not None:
+            for layer in self._layers.values():
+                layer.factors.pop(name, None)
 
-    def activate(self, name: str | None, *, train: bool = False) -> None:
-        """Makes one adapter answer, or none (the bare base)."""
-        set_adapter(self.model, [] if name is None else name, inference_mode=not train, layer_cls=LoraLayer)
-        self.model.eval()
-        if train and name is not None:
-            for _, layer in self._layers(name):
-                layer.lora_dropout[name].train()
+    def active(self, name: str | None) -> AbstractContextManager[None]:
+        """Within, one adapter answers for everything, or none (the bare base)."""
+        return self.layout.holding(() if name is None else (Span(name, 0, None),))
 
-    def factors(self, name: str) -> dict[str, torch.nn.Parameter]:
-        """The live parameters of an attached adapter by their PEFT names, sorted."""
+    def factors(self, name: str) -> dict[str, torch.Tensor]:
+        """The live numbers of an attached adapter by their PEFT names, sorted."""
         found = {}
-        for path, layer in self._layers(name):
-            found[f"{FILE_PREFIX}{path}.lora_A.weight"] = layer.lora_A[name].weight
-            found[f"{FILE_PREFIX}{path}.lora_B.weight"] = layer.lora_B[name].weight
+        for path, layer in self.layers(name).items():
+            found[f"{FILE_PREFIX}{path}.lora_A.weight"] = layer.factors[name].a_RI
+            found[f"{FILE_PREFIX}{path}.lora_B.weight"] = layer.factors[name].b_OR
         return dict(sorted(found.items()))
 
     def export(self, name: str) -> Adapter:
         """A copy of an attached adapter's numbers."""
-        tensors = {
-            key: parameter.detach().to("cpu", torch.float32, copy=True) for key, parameter in self.factors(name).items()
-        }
-        return Adapter(self._specs[name], tensors)
+        tensors = {key: tensor.detach().to("cpu", copy=True) for key, tensor in self.factors(name).items()}
+        return Adapter(self._adapters[name].spec, tensors)
 
-    def _layers(self, name: str) -> Iterator[tuple[str, Any]]:
-        for path, module in self.model.named_modules():
-            if isinstance(module, LoraLayer) and name in module.lora_A:
-                yield path, module
+    def layers(self, name: str) -> dict[str, LoraLinear]:
+        """Layers that carry this adapter, by their path in the model."""
+        return {path: layer for path, layer in self._layers.items() if name in layer.factors}
 
-    def layers(self, name: str) -> dict[str, Any]:
-        """PEFT layers that carry this adapter, by their path in the model."""
-        return dict(self._layers(name))
+    def _targets(self, spec: AdapterSpec) -> Iterator[tuple[str, LoraLinear]]:
+        for path, layer in self._layers.items():
+            if path.rpartition(".")[2] in spec.target_modules:
+                yield path, layer
+
+    def _buffer(self, spec: AdapterSpec) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Zeros for all factors in one piece, and the views of it by PEFT name."""
+        shapes = self.shapes(spec)
+        sizes = [rows * columns for rows, columns in shapes.values()]
+        flat_P = torch.zeros(sum(sizes), dtype=self.dtype, device=self.base.device)
+        pieces = flat_P.split(sizes)  # type: ignore[no-untyped-call]
+        return flat_P, {key: piece.view(shape) for (key, shape), piece in zip(shapes.items(), pieces, strict=True)}
+
+
+def _wrap(model: Any) -> dict[str, LoraLinear]:
+    """Every linear layer but the head as a LoraLinear, by its path; those of a model wrapped before stay."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+    if layers:
+        return layers
+    layout, head = Layout(), model.get_output_embeddings()
+    layout.anchor = layout.anchor.detach().to(model.device).requires_grad_()
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    for name, linear in linears.items():
+        parent, _, attribute = name.rpartition(".")
+        layers[name] = LoraLinear(linear, layout)
+        setattr(model.get_submodule(parent), attribute, layers[name])
+    return layers
 
 
 def _unfit(name: str, problem: str) -> Corrupt:

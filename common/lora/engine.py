@@ -19,7 +19,8 @@ from common.lora.liveness import LivenessProver
 from common.lora.proof import LivenessProof
 from common.lora.render import Renderer
 from common.lora.residency import BASE_VERSION, LoadAdapter, Residents
-from common.lora.trainer import Outcome, Report, Trainer, TrainJob
+from common.lora.trainer import Outcome, Report, Trainer
+from common.lora.update import TrainJob
 from common.models.loading import BaseModel
 from common.types import Conversation, Prompt, Sampling
 
@@ -86,10 +87,8 @@ class LoraEngine:
         Raises InvalidRequest for a prompt that is too long, NotFound and Corrupt for a version, and Cancelled.
         """
         rendered = self._answerer.render(prompts, sampling)
-        for version in versions:
-            with self.residents.active(version):
-                for answer in self._answerer.generate(prompts, rendered, sampling, cancelled):
-                    yield version, answer
+        for lot in self.residents.groups(versions):
+            yield from self._answerer.generate(lot, prompts, rendered, sampling, cancelled)
 
     def score(
         self,

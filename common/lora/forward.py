@@ -14,6 +14,7 @@ import torch
 from common.errors import InvalidConfig
 
 CHECK_TOKENS = 4
+CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,29 @@ class LogitModel:
         ).last_hidden_state
         return self._head(hidden_BTD.flatten(0, 1).index_select(0, chosen_N))
 
+    def backward(
+        self, hidden_ND: torch.Tensor, chosen_M: torch.Tensor, targets_M: torch.Tensor, weights_M: torch.Tensor
+    ) -> torch.Tensor:
+        """Gradients of the weighted cross-entropy at chosen positions, down into whatever made the hidden states.
+
+        Logits are made and given up again CHUNK positions at a time: those of a whole row would be the largest thing in
+        memory. Returns the cross-entropy at each position (M), in nats.
+        """
+        seen_MD = hidden_ND.index_select(0, chosen_M)
+        grad_MD = torch.empty_like(seen_MD, requires_grad=False)
+        losses = []
+        for part in torch.arange(len(chosen_M), device=chosen_M.device).split(CHUNK):  # type: ignore[no-untyped-call]
+            low, high = int(part[0]), int(part[-1]) + 1
+            chunk = seen_MD[low:high].detach().requires_grad_()
+            loss_M = torch.nn.functional.cross_entropy(self._head(chunk), targets_M[low:high], reduction="none")
+            (grad_MD[low:high],) = torch.autograd.grad((loss_M * weights_M[low:high]).sum(), chunk)
+            losses.append(loss_M.detach())
+        seen_MD.backward(grad_MD)  # type: ignore[no-untyped-call]
+        return torch.cat(losses)
+
     def _head(self, hidden_ND: torch.Tensor) -> torch.Tensor:
-        logits_NV: torch.Tensor = self._model.get_output_embeddings()(hidden_ND).float()
+        logits_NV: torch.Tensor = self._model.get_output_embeddings()(hidden_ND)
+        logits_NV = logits_NV if logits_NV.dtype is torch.float64 else logits_NV.float()
         if self._softcap is not None:
             logits_NV = torch.tanh(logits_NV / self._softcap) * self._softcap
         return logits_NV
@@ -62,7 +84,7 @@ class LogitModel:
         with torch.inference_mode():
             apart = self.logits(batch, torch.arange(CHECK_TOKENS, device=self._device))
             whole = self._model(input_ids=batch.tokens_BT, attention_mask=batch.attention_BT, use_cache=False).logits[0]
-        if not torch.allclose(apart, whole.float(), rtol=1e-2, atol=1e-3):
+        if not torch.allclose(apart, whole.to(apart.dtype), rtol=1e-2, atol=1e-3):
             kind = getattr(self._model.config, "model_type", "unknown")
             raise InvalidConfig(f"model: architecture {kind} computes its logits in a way that is not supported")
 

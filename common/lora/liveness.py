@@ -81,7 +81,7 @@ class LivenessProver:
         """Live parameters that equal the file's tensors."""
         factors = self._attached.factors(version)
         return sum(
-            name in factors and torch.equal(factors[name].detach().cpu().float(), tensor)
+            name in factors and torch.equal(factors[name].cpu().float(), tensor)
             for name, tensor in adapter.tensors.items()
         )
 

@@ -6,7 +6,7 @@ A version is immutable, so an attached adapter stays good as long as its file do
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from common.lora.adapter_format import Adapter
@@ -35,11 +35,18 @@ class Residents:
         """Within, the model is that version; after, it is the bare base again."""
         if version != BASE_VERSION:
             self.ensure(version)
-        self._attached.activate(None if version == BASE_VERSION else version)
-        try:
+        with self._attached.active(None if version == BASE_VERSION else version):
             yield
-        finally:
-            self._attached.activate(None)
+
+    def groups(self, versions: Sequence[str]) -> Iterator[list[str]]:
+        """The versions in lots that can stand on the base together, each attached when it is its turn."""
+        waiting = list(dict.fromkeys(versions))
+        while waiting:
+            lot, waiting = waiting[: self._limit], waiting[self._limit :]
+            for version in lot:
+                if version != BASE_VERSION:
+                    self.ensure(version)
+            yield lot
 
     def ensure(self, version: str) -> None:
         """Attaches a version unless it is. Raises what loading raises, and Corrupt when it does not fit the base."""

@@ -1,64 +1,32 @@
-"""Trains adapters by supervised fine-tuning on one frozen base (SEAL's inner update, and the teacher's M-step).
+"""Trains many adapters at once on one frozen base (SEAL's inner update, and the teacher's M-step).
 
-Every job has its own result or failure; one that fails never touches the others. The same (parent, examples, recipe,
-seed, kind of device, threads) gives the same bytes: initial factors and the order of examples come from generators of
-the job's own, and nothing depends on what ran before.
+The sequences of several jobs stand packed in one row, each job's tokens together, so that the base runs over all of
+them at once while every job has its own factors, gradients, optimizer, schedule and clip norm. Jobs are taken up
+longest first, as many as the token budget holds; one that has ended makes room for the next (continuous batching). A
+job that fails never touches the others: nothing is ever summed over jobs. Trained alone, the same (parent, examples,
+recipe, seed, kind of device, threads) gives the same bytes; in company, the same to the last bits that a batch's shape
+leaves.
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 import torch
 
-from common.canonical import derive_seed
-from common.errors import Cancelled, InvalidRequest, SealError
-from common.lora.adapter_format import Adapter, AdapterSpec
+from common.errors import Cancelled, InvalidRequest
+from common.lora.adapter_format import AdapterSpec
 from common.lora.attachment import AttachedModel
 from common.lora.config import EngineConfig
-from common.lora.forward import Batch, LogitModel, chosen_positions, passes
+from common.lora.forward import LogitModel
+from common.lora.layers import Span
+from common.lora.packing import Packed, hidden_states, packed_attention
 from common.lora.render import ExampleRefused, Rendered, Renderer, checked
-from common.lora.schedule import learning_rate_factor, shuffled_batches
-from common.types import Example, Recipe, Schedule
+from common.lora.update import NotFinite, TrainedAdapter, TrainJob, Update, set_
+from common.types import Recipe
 
-ADAPTER_NAME = "candidate"
 NON_FINITE = "NON_FINITE_LOSS"
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """One adapter to train. Every field of `recipe` is set; on a parent, rank, alpha and targets are the parent's.
-
-    Examples that are rendered already (the teacher's own prompts and completions) are trained on token for token.
-    """
-
-    job_id: str
-    examples: Sequence[Example | Rendered]
-    recipe: Recipe
-    seed: int
-    parent: Adapter | None = None
-
-
-@dataclass(frozen=True)
-class TrainedAdapter:
-    """What a job became. Losses are means over counted tokens, in nats, of the first and the last epoch.
-
-    `alone` says that no other job shared its forward passes, so that the adapter's bytes can be reproduced.
-    """
-
-    job_id: str
-    adapter: Adapter
-    steps: int
-    tokens: int
-    first_loss: float
-    last_loss: float
-    seconds: float
-    alone: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,7 +40,7 @@ class FailedJob:
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """How far a job is; `job` of `jobs` counts from 0, `loss` is the last step's."""
+    """How far a job is; `job` of `jobs` have ended, `loss` is the last step's."""
 
     job_id: str
     job: int
@@ -87,9 +55,12 @@ Outcome = TrainedAdapter | FailedJob
 Report = Callable[[TrainProgress], None]
 
 
-class _LossNotFinite(Exception):
-    def __init__(self, what: str, step: int) -> None:
-        super().__init__(f"the {what} was not finite at step {step}")
+@dataclass
+class _Share:
+    """What of one job's next step goes into a pass."""
+
+    update: Update
+    examples: list[Rendered] = field(default_factory=list)
 
 
 class Trainer:
@@ -99,7 +70,7 @@ class Trainer:
         self._attached = attached
         self._logits = logits
         self._renderer = renderer
-        self._config = config
+        self._budget = config.train_tokens
         self._device = attached.base.device
 
     def train(
@@ -110,156 +81,188 @@ class Trainer:
         ended: Callable[[Outcome], None] = lambda _: None,
     ) -> list[Outcome]:
         """One result or failure a job, in order. Raises Cancelled at the next step once `cancelled()` says so."""
-        outcomes = []
-        for index, job in enumerate(jobs):
-            outcomes.append(self._one(job, index, len(jobs), report, cancelled))
-            ended(outcomes[-1])
-        return outcomes
-
-    def _one(self, job: TrainJob, index: int, jobs: int, report: Report, cancelled: Callable[[], bool]) -> Outcome:
+        work = _Work(self._attached, self._budget, report, ended)
+        for number, job in enumerate(jobs):
+            try:
+                work.waiting.append((number, job, self._rendered(job)))
+            except (ExampleRefused, InvalidRequest) as error:
+                work.end(number, FailedJob(job.job_id, error.reason, error.message))
+        work.total = len(jobs)
+        # Longest first: what is long would otherwise be trained alone at the end.
+        work.waiting.sort(key=lambda entry: (-_total_tokens(entry[1], entry[2]), entry[0]))
         try:
-            limit = min(_set(job.recipe.max_tokens), self._attached.base.max_positions)
-            examples = [
-                checked(example, max_tokens=limit)
-                if isinstance(example, Rendered)
-                else self._renderer.example(example, max_tokens=limit)
-                for example in job.examples
-            ]
-            self._prepare(job)
-            return self._update(job, examples, _Watch(job.job_id, index, jobs, report, cancelled))
-        except (ExampleRefused, InvalidRequest) as error:
-            return FailedJob(job.job_id, error.reason, error.message)
-        except _LossNotFinite as error:
-            return FailedJob(job.job_id, NON_FINITE, str(error))
-        except torch.OutOfMemoryError:
-            return FailedJob(job.job_id, "OUT_OF_MEMORY", "the device has not enough memory for this update")
+            with packed_attention(self._attached.model), torch.enable_grad():
+                while work.active or work.waiting:
+                    work.fill()
+                    if work.active and cancelled():
+                        raise Cancelled("training was called off")
+                    self._round(work)
         finally:
-            self._attached.detach(ADAPTER_NAME)
+            for update in work.active.values():
+                self._attached.detach(update.slot)
+        return [work.outcomes[number] for number in range(len(jobs))]
 
-    def _prepare(self, job: TrainJob) -> None:
-        """Attaches the adapter to train: the parent's factors, or fresh ones drawn from the job's seed."""
-        if job.parent is not None:
-            self._attached.check_fit(job.job_id, job.parent)
-        spec = job.parent.spec if job.parent is not None else fresh_spec(job.recipe, self._attached.base.digest.sha256)
-        self._attached.attach(ADAPTER_NAME, spec, dropout=_set(job.recipe.dropout))
-        factors = job.parent.tensors if job.parent is not None else self._fresh_factors(spec, job.seed)
-        self._attached.copy_in(ADAPTER_NAME, factors)
-        self._attached.activate(ADAPTER_NAME, train=True)
+    def _rendered(self, job: TrainJob) -> list[Rendered]:
+        limit = min(set_(job.recipe.max_tokens), self._attached.base.max_positions)
+        return [
+            checked(example, max_tokens=limit)
+            if isinstance(example, Rendered)
+            else self._renderer.example(example, max_tokens=limit)
+            for example in job.examples
+        ]
 
-    def _fresh_factors(self, spec: AdapterSpec, seed: int) -> dict[str, torch.Tensor]:
-        """LoRA's usual start: A uniform within 1/sqrt(inputs), B zero, so that the update starts at nothing."""
-        generator = torch.Generator().manual_seed(derive_seed("lora-init", seed))
-        factors = {}
-        for name, shape in self._attached.shapes(spec).items():
-            bound = 1.0 / math.sqrt(shape[1])
-            is_a = name.endswith("lora_A.weight")
-            factors[name] = (
-                torch.empty(shape).uniform_(-bound, bound, generator=generator) if is_a else torch.zeros(shape)
-            )
-        return factors
+    def _round(self, work: _Work) -> None:
+        """One step of every job that is under way, in as few passes as the budget allows."""
+        losses = dict.fromkeys(work.active, 0.0)
+        too_large: set[int] = set()
+        for shares in cut_into_passes(list(work.active.values()), self._budget):
+            for share in shares:
+                share.update.alone = share.update.alone and len(shares) == 1
+            try:
+                for number, loss in zip(work.numbers(shares), self._pass(shares), strict=True):
+                    losses[number] += loss
+            except torch.OutOfMemoryError:
+                too_large.update(work.numbers(shares))
+        for number, update in list(work.active.items()):
+            if number in too_large:
+                detail = "the device has not enough memory for this update"
+                work.leave(number, update, FailedJob(update.job.job_id, "OUT_OF_MEMORY", detail))
+            else:
+                work.step(number, update, losses[number])
 
-    def _update(self, job: TrainJob, examples: list[Rendered], watch: _Watch) -> TrainedAdapter:
-        recipe = job.recipe
-        parameters = list(self._attached.factors(ADAPTER_NAME).values())
-        optimizer = torch.optim.AdamW(
-            parameters, lr=_set(recipe.learning_rate), weight_decay=_set(recipe.weight_decay), foreach=True
-        )
-        order = torch.Generator().manual_seed(derive_seed("example-order", job.seed))
-        plan = shuffled_batches(len(examples), _set(recipe.batch_size), _set(recipe.epochs), order)
-        steps = sum(map(len, plan))
-        epoch_losses = []
-        with torch.random.fork_rng(), torch.enable_grad():
-            torch.manual_seed(derive_seed("dropout", job.seed))
-            step = 0
-            for epoch in plan:
-                summed = counted = 0.0
-                for batch in epoch:
-                    factor = learning_rate_factor(
-                        recipe.schedule or Schedule.LINEAR, step, steps, _set(recipe.warmup_steps)
-                    )
-                    optimizer.param_groups[0]["lr"] = _set(recipe.learning_rate) * factor
-                    chosen = [examples[i] for i in batch]
-                    targets = sum(example.targets for example in chosen)
-                    loss = self._gradients(chosen, targets, step)
-                    self._clip(parameters, _set(recipe.max_grad_norm), step)
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    summed += loss * targets
-                    counted += targets
-                    step += 1
-                    watch.stepped(step, steps, loss, sum(len(example.tokens) for example in chosen))
-                epoch_losses.append(summed / counted)
-        adapter = self._attached.export(ADAPTER_NAME)
-        if not all(bool(tensor.isfinite().all()) for tensor in adapter.tensors.values()):
-            raise _LossNotFinite("last update", steps)
-        return TrainedAdapter(
-            job_id=job.job_id,
-            adapter=adapter,
-            steps=steps,
-            tokens=watch.tokens,
-            first_loss=epoch_losses[0],
-            last_loss=epoch_losses[-1],
-            seconds=watch.seconds,
-        )
-
-    def _gradients(self, examples: list[Rendered], targets: int, step: int) -> float:
-        """Adds up the gradients of one step over as few padded passes as pay; returns the mean loss a counted token."""
-        lengths = [len(example.tokens) for example in examples]
-        total = 0.0
-        for cut in passes(lengths, budget=self._config.train_tokens, max_padding=self._config.max_padding):
-            loss = self.summed_loss([examples[i] for i in cut]) / targets
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise _LossNotFinite("loss", step)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += value
-        return total
-
-    def summed_loss(self, examples: Sequence[Rendered]) -> torch.Tensor:
-        """Cross-entropy in nats, summed over the counted tokens of the examples; padding is not among them."""
-        batch = Batch.of([example.tokens for example in examples], self._device)
-        # Position t predicts token t + 1.
-        rows = [[t for t, counts in enumerate(example.counted[1:]) if counts] for example in examples]
-        chosen_N = chosen_positions(rows, batch.tokens_BT.shape[1]).to(self._device)
-        targets_N = batch.tokens_BT.flatten().index_select(0, chosen_N + 1)
-        return torch.nn.functional.cross_entropy(self._logits.logits(batch, chosen_N), targets_N, reduction="sum")
-
-    @staticmethod
-    def _clip(parameters: list[torch.nn.Parameter], limit: float, step: int) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)
-        if not bool(torch.isfinite(norm)):
-            raise _LossNotFinite("gradient", step)
+    def _pass(self, shares: Sequence[_Share]) -> list[float]:
+        """Adds gradients of the mean loss a counted token of each job's step; returns each share's summed loss."""
+        packed = Packed.of([example.tokens for share in shares for example in share.examples], self._device)
+        aims = _aims(shares)
+        chosen_M = torch.tensor(aims.positions, device=self._device)
+        targets_M = packed.tokens_1N[0].index_select(0, chosen_M + 1)
+        weights_M = torch.tensor(aims.weights, device=self._device, dtype=self._attached.dtype)
+        with self._attached.layout.holding(aims.spans, training=True):
+            hidden_ND = hidden_states(self._attached.model, packed)
+            losses_M = self._logits.backward(hidden_ND, chosen_M, targets_M, weights_M)
+        return [float(part.double().sum()) for part in torch.split(losses_M, aims.counts)]
 
 
-class _Watch:
-    """Time, tokens, progress and cancellation of one job."""
+@dataclass
+class _Aims:
+    """What a pass predicts: whose tokens are whose, the positions that count, their weights, and how many a share."""
 
-    def __init__(self, job_id: str, index: int, jobs: int, report: Report, cancelled: Callable[[], bool]) -> None:
-        self._job = (job_id, index, jobs)
+    spans: list[Span] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+
+def _aims(shares: Sequence[_Share]) -> _Aims:
+    aims, start = _Aims(), 0
+    for share in shares:
+        first, before = start, len(aims.positions)
+        for example in share.examples:
+            # Position t predicts token t + 1.
+            aims.positions += [start + t for t, counted in enumerate(example.counted[1:]) if counted]
+            start += len(example.tokens)
+        aims.spans.append(Span(share.update.slot, first, start))
+        aims.counts.append(len(aims.positions) - before)
+        targets = sum(example.targets for example in share.update.pending)
+        aims.weights += [1.0 / targets] * aims.counts[-1]
+    return aims
+
+
+class _Work:
+    """Jobs that wait, jobs under way by their number, and what the others came to."""
+
+    def __init__(self, attached: AttachedModel, budget: int, report: Report, ended: Callable[[Outcome], None]) -> None:
+        self._attached = attached
+        self._budget = budget
         self._report = report
-        self._cancelled = cancelled
-        self._started = time.monotonic()
-        self.tokens = 0
+        self._ended = ended
+        self.waiting: list[tuple[int, TrainJob, list[Rendered]]] = []
+        self.active: dict[int, Update] = {}
+        self.outcomes: dict[int, Outcome] = {}
+        self.total = 0
 
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
+    def fill(self) -> None:
+        """Takes up waiting jobs as long as a step of each still fits into the budget; one at least."""
+        used = float(sum(_step_tokens(update) for update in self.active.values()))
+        for entry in list(self.waiting):
+            number, job, examples = entry
+            mean = sum(len(e.tokens) for e in examples) / len(examples) * set_(job.recipe.batch_size)
+            if self.active and used + mean > self._budget:
+                return
+            self.waiting.remove(entry)
+            slot = f"training-{number}"
+            try:
+                self.active[number] = Update(job, examples, self._attached, slot)
+                used += mean
+            except InvalidRequest as error:
+                self._attached.detach(slot)
+                self.end(number, FailedJob(job.job_id, error.reason, error.message))
 
-    def stepped(self, step: int, steps: int, loss: float, tokens: int) -> None:
-        self.tokens += tokens
-        self._report(TrainProgress(*self._job, step, steps, loss, self.tokens / max(self.seconds, 1e-9)))
-        if self._cancelled():
-            raise Cancelled("training was called off")
+    def numbers(self, shares: Sequence[_Share]) -> list[int]:
+        by_slot = {update.slot: number for number, update in self.active.items()}
+        return [by_slot[share.update.slot] for share in shares]
+
+    def step(self, number: int, update: Update, loss: float) -> None:
+        """Lets a job take its step, and end if that was its last or broke it."""
+        try:
+            update.advance(loss)
+            job = update.job
+            speed = update.tokens / max(update.seconds, 1e-9)
+            self._report(
+                TrainProgress(job.job_id, len(self.outcomes), self.total, update.step, update.steps, update.loss, speed)
+            )
+            if update.ended:
+                self.leave(number, update, update.result())
+        except NotFinite as error:
+            self.leave(number, update, FailedJob(update.job.job_id, NON_FINITE, str(error)))
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        self.outcomes[number] = outcome
+        self._ended(outcome)
+
+    def leave(self, number: int, update: Update, outcome: Outcome) -> None:
+        del self.active[number]
+        self._attached.detach(update.slot)
+        self.end(number, outcome)
 
 
-def fresh_spec(recipe: Recipe, base: str) -> AdapterSpec:
-    """The spec of an adapter that starts on the bare base with digest `base`."""
-    return AdapterSpec(
-        rank=_set(recipe.rank),
-        alpha=_set(recipe.alpha),
-        target_modules=tuple(sorted(set(recipe.target_modules))),
-        base=base,
-    )
+def cut_into_passes(updates: Sequence[Update], budget: int) -> list[list[_Share]]:
+    """Each job's next step, in as few passes as hold it.
+
+    A step that is larger than the budget is cut as it would be cut if its job were alone: where the cuts lie decides
+    which numbers its dropout draws.
+    """
+    passes: list[list[_Share]] = []
+    used = budget
+    for update in updates:
+        for share in _shares(update, budget):
+            tokens = sum(len(example.tokens) for example in share.examples)
+            if used + tokens > budget:
+                passes.append([])
+                used = 0
+            passes[-1].append(share)
+            used += tokens
+    return passes
+
+
+def _shares(update: Update, budget: int) -> list[_Share]:
+    shares: list[_Share] = []
+    used = budget
+    for example in update.pending:
+        if used + len(example.tokens) > budget:
+            shares.append(_Share(update))
+            used = 0
+        shares[-1].examples.append(example)
+        used += len(example.tokens)
+    return shares
+
+
+def _step_tokens(update: Update) -> int:
+    return sum(len(example.tokens) for example in update.pending)
+
+
+def _total_tokens(job: TrainJob, examples: Sequence[Rendered]) -> int:
+    return sum(len(example.tokens) for example in examples) * set_(job.recipe.epochs)
 
 
 def effective_recipe(recipe: Recipe, parent: AdapterSpec | None) -> Recipe:
@@ -269,9 +272,3 @@ def effective_recipe(recipe: Recipe, parent: AdapterSpec | None) -> Recipe:
     return recipe.model_copy(
         update={"rank": parent.rank, "alpha": parent.alpha, "target_modules": parent.target_modules}
     )
-
-
-def _set(value: T | None) -> T:
-    if value is None:
-        raise SealError("a recipe with missing fields reached the trainer")
-    return value

@@ -68,6 +68,9 @@ def load_model(config: ModelConfig) -> BaseModel:
         raise InvalidConfig(f"model: {config.model} cannot be loaded: {error}") from error
     if not getattr(tokenizer, "chat_template", None):
         raise InvalidConfig(f"model: {config.model} has no chat template; an instruction-tuned model is needed")
+    if getattr(model.config, "attn_logit_softcapping", None):
+        # The fast attention kernels leave the cap out without a word.
+        model.set_attn_implementation("eager")
     model.requires_grad_(False)
     model.eval()
     model.to(config.device)

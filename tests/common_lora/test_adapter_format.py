@@ -13,7 +13,7 @@ from common.errors import Corrupt, NotFound
 from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import CONFIG_FILE, WEIGHTS_FILE, Adapter
 from common.lora.engine import LoraEngine
-from common.lora.trainer import TrainedAdapter, TrainJob
+from common.lora.update import TrainedAdapter, TrainJob
 from common.models.loading import BaseModel
 from common.types import Sampling
 from tests.support.examples import EXAMPLES, RECIPE, prompts

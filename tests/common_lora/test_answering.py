@@ -14,7 +14,7 @@ from common.lora.answering import GeneratedText
 from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
 from common.lora.likelihood import Continuation
-from common.lora.trainer import TrainedAdapter, TrainJob
+from common.lora.update import TrainedAdapter, TrainJob
 from common.models.loading import BaseModel
 from common.prompting import ask
 from common.types import Prompt, Sampling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import WEIGHTS_FILE, Adapter
 from common.lora.engine import LoraEngine
 from common.lora.proof import Liveness
-from common.lora.trainer import TrainedAdapter, TrainJob
+from common.lora.update import TrainedAdapter, TrainJob
 from common.models.loading import BaseModel, load_model
 from tests.support.examples import EXAMPLES, RECIPE
 from tests.support.tiny_model import tiny_config
@@ -77,7 +78,8 @@ def test_tensors_that_are_not_the_files_are_invalid(
 ) -> None:
     version = folders.put(adapters[0], base_model="tiny").sha256
     assert engine.prove(version).liveness is Liveness.LIVE
-    engine.attached.copy_in(version, adapters[1].tensors)
+    for name, tensor in engine.attached.factors(version).items():
+        tensor.copy_(adapters[1].tensors[name])
     proof = engine.prove(version)
     assert proof.liveness is Liveness.INVALID
     assert proof.tensors_bound < proof.tensors_in_file
@@ -90,20 +92,18 @@ def test_bound_tensors_that_do_not_take_part_are_invalid(
     version = folders.put(adapters[0], base_model="tiny").sha256
     engine.prove(version)
     some_layer = next(iter(engine.attached.layers(version).values()))
-    some_layer.scaling[version] = 0.0
+    some_layer.factors[version].scale = 0.0
     proof = engine.prove(version)
     assert proof.liveness is Liveness.INVALID
     assert "another update" in proof.detail
 
 
 def test_layers_left_switched_off_are_invalid(
-    engine: LoraEngine, folders: AdapterFolders, adapters: list[Adapter]
+    engine: LoraEngine, folders: AdapterFolders, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = folders.put(adapters[0], base_model="tiny").sha256
     engine.prove(version)
-    for layer in engine.attached.layers(version).values():
-        layer.enable_adapters(False)
-        layer.enable_adapters = lambda enabled: None
+    monkeypatch.setattr(engine.attached.layout, "holding", lambda *_, **__: nullcontext())
     assert engine.prove(version).liveness is Liveness.INVALID
 
 

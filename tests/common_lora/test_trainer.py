@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from benchmarks.peft_loop import distance, train_with_peft
 from common.canonical import digest_bytes
 from common.errors import Cancelled
 from common.lora.adapter_format import Adapter
 from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
-from common.lora.trainer import ADAPTER_NAME, FailedJob, TrainedAdapter, Trainer, TrainJob, TrainProgress
-from common.models.loading import BaseModel
+from common.lora.trainer import FailedJob, TrainProgress
+from common.lora.update import TrainedAdapter, TrainJob, Update
+from common.models.loading import BaseModel, load_model
 from common.types import Example, Recipe
 from tests.support.examples import EXAMPLES, RECIPE
+from tests.support.tiny_model import tiny_config
 
 
 def trained(engine: LoraEngine, *jobs: TrainJob) -> list[TrainedAdapter]:
@@ -60,40 +67,76 @@ def test_seed_recipe_and_examples_change_the_adapter(tiny_base: BaseModel) -> No
     assert len({digest(outcome.adapter) for outcome in adapters}) == 4
 
 
-def gradients(
-    engine: LoraEngine, trainer: Trainer, examples: list[Example], together: bool
-) -> tuple[float, list[torch.Tensor]]:
-    """Loss and gradients of one step over `examples`, in one padded pass or one pass each."""
-    rendered = [engine.renderer.example(example, max_tokens=256) for example in examples]
-    trainer._prepare(job())
-    parameters = engine.attached.factors(ADAPTER_NAME)
-    with torch.no_grad():
-        for index, parameter in enumerate(parameters.values()):
-            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) * 0.1)
-    batches = [rendered] if together else [[example] for example in rendered]
-    loss = sum((trainer.summed_loss(batch) for batch in batches), torch.zeros(()))
-    loss.backward()  # type: ignore[no-untyped-call]
-    found = [parameter.grad.clone() for parameter in parameters.values() if parameter.grad is not None]
-    engine.attached.detach(ADAPTER_NAME)
-    return float(loss.detach()), found
+SHAPES = st.builds(
+    lambda rank, epochs, batch, targets, count, scale: (rank, epochs, batch, targets, count, scale),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.sets(st.sampled_from(["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), min_size=1),
+    st.integers(1, len(EXAMPLES)),
+    st.sampled_from([1e-3, 1e-2, 5e-2]),
+)
 
 
-def test_padding_changes_neither_loss_nor_gradients(tiny_base: BaseModel) -> None:
-    engine = LoraEngine(tiny_base)
-    examples = [EXAMPLES[2], EXAMPLES[0], EXAMPLES[1]]
-    padded_loss, padded = gradients(engine, engine._trainer, examples, together=True)
-    alone_loss, alone = gradients(engine, engine._trainer, examples, together=False)
-    assert padded_loss == pytest.approx(alone_loss, rel=1e-5)
-    assert len(padded) == len(alone) == 2 * 2 * 3
-    for one, other in zip(padded, alone, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+@pytest.fixture(scope="module")
+def exact(tiny_folder: Path) -> LoraEngine:
+    """An engine in float64, where equal means equal."""
+    base = load_model(tiny_config(tiny_folder))
+    base.model.double()
+    return LoraEngine(base, EngineConfig(train_tokens=96))
 
 
-def test_cutting_a_step_into_passes_changes_only_the_last_bits(tiny_base: BaseModel) -> None:
-    (whole,) = trained(LoraEngine(tiny_base, EngineConfig(max_padding=0.99)), job())
-    (cut,) = trained(LoraEngine(tiny_base, EngineConfig(train_tokens=16)), job())
-    for name, tensor in whole.adapter.tensors.items():
-        torch.testing.assert_close(tensor, cut.adapter.tensors[name], rtol=1e-2, atol=1e-4)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shapes=st.lists(SHAPES, min_size=2, max_size=6))
+def test_any_mixture_gives_each_candidate_the_adapter_that_it_gets_alone(exact: LoraEngine, shapes: list[Any]) -> None:
+    jobs = [
+        job(
+            f"j{place}",
+            seed=place,
+            examples=EXAMPLES[:count],
+            recipe=RECIPE.model_copy(
+                update={
+                    "rank": rank,
+                    "epochs": epochs,
+                    "batch_size": batch,
+                    "target_modules": tuple(sorted(targets)),
+                    "learning_rate": rate,
+                    "dropout": 0.2 if place % 3 == 2 else 0.0,
+                }
+            ),
+        )
+        for place, (rank, epochs, batch, targets, count, rate) in enumerate(shapes)
+    ]
+    together = trained(exact, *jobs)
+    for one, outcome in zip(jobs, together, strict=True):
+        (alone,) = trained(exact, one)
+        assert alone.alone
+        assert distance(outcome.adapter.tensors, alone.adapter.tensors, fresh(exact, one)) <= 1e-10
+
+
+def fresh(engine: LoraEngine, of: TrainJob) -> dict[str, torch.Tensor]:
+    """The factors that a job starts from."""
+    update = Update(of, [], engine.attached, "fresh")
+    start = {name: tensor.clone() for name, tensor in engine.attached.factors("fresh").items()}
+    engine.attached.detach(update.slot)
+    return start
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_the_adapter_is_the_one_that_plain_peft_trains(tiny_folder: Path, double: bool) -> None:
+    base, untouched = load_model(tiny_config(tiny_folder)), load_model(tiny_config(tiny_folder)).model
+    if double:
+        base.model.double()
+        untouched.double()
+    engine = LoraEngine(base)
+    jobs = [
+        job(str(rank), seed=rank, recipe=RECIPE.model_copy(update={"rank": rank, "batch_size": rank, "epochs": 3}))
+        for rank in (1, 3, 4)
+    ]
+    for one, outcome in zip(jobs, trained(engine, *jobs), strict=True):
+        rendered = [engine.renderer.example(example, max_tokens=256) for example in EXAMPLES]
+        reference = train_with_peft(untouched, one, rendered)
+        assert distance(outcome.adapter.tensors, reference, fresh(engine, one)) <= (1e-10 if double else 1e-3)
 
 
 def test_one_failing_candidate_fails_alone(tiny_base: BaseModel) -> None:
@@ -133,6 +176,6 @@ def test_progress_is_reported_and_cancelling_stops_at_the_next_step(tiny_base: B
     seen: list[TrainProgress] = []
     with pytest.raises(Cancelled):
         engine.train([job(), job("b")], report=seen.append, cancelled=lambda: len(seen) == 2)
-    assert [(p.job_id, p.step, p.steps) for p in seen] == [("a", 1, 4), ("a", 2, 4)]
+    assert [(p.job_id, p.step, p.steps) for p in seen] == [("a", 1, 4), ("b", 1, 4)]
     assert all(p.loss > 0 and p.tokens_per_second > 0 for p in seen)
     assert engine.attached.attached == ()

@@ -10,7 +10,7 @@ from common.lora.adapter_folder import AdapterFolders
 from common.lora.engine import LoraEngine
 from common.lora.proof import Liveness
 from common.lora.render import Rendered
-from common.lora.trainer import TrainedAdapter, TrainJob
+from common.lora.update import TrainedAdapter, TrainJob
 from common.models.config import ModelConfig
 from common.models.loading import load_model
 from common.prompting import ask

@@ -7,10 +7,11 @@ exercise the code that a real model would.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from common.models.config import ModelConfig
 
@@ -28,25 +29,38 @@ CORPUS = [
 ]
 
 
-def make_tiny_model(folder: Path, *, seed: int = 0, layers: int = 2, hidden: int = 64) -> Path:
-    """Writes the model and its tokenizer to `folder` as safetensors. The same seed gives the same bytes."""
+def make_tiny_model(
+    folder: Path,
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    hidden: int = 64,
+    architecture: type[PreTrainedConfig] = LlamaConfig,
+    **more: Any,
+) -> Path:
+    """Writes the model and its tokenizer to `folder` as safetensors. The same seed gives the same bytes.
+
+    more: settings that the architecture alone has.
+    """
     tokenizer = _tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(
-            LlamaConfig(
+        model = AutoModelForCausalLM.from_config(
+            architecture(
                 vocab_size=len(tokenizer),
                 hidden_size=hidden,
                 intermediate_size=2 * hidden,
                 num_hidden_layers=layers,
                 num_attention_heads=4,
                 num_key_value_heads=2,
+                head_dim=hidden // 4,
                 max_position_embeddings=512,
                 initializer_range=0.1,
                 tie_word_embeddings=True,
                 bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=None,  # or its row, the end of turn's, would start as zeros and could not be learned
+                **more,
             )
         )
         # Logits of a random model are flat; wider ones let it learn an answer by heart.

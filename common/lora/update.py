@@ -1,0 +1,190 @@
+"""One adapter being trained: its plan of steps, its numbers, its optimizer. The trainer gives it gradients.
+
+Everything random derives from the job's seed and nothing from who else is being trained.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from common.canonical import derive_seed
+from common.errors import SealError
+from common.lora.adapter_format import Adapter, AdapterSpec
+from common.lora.attachment import AttachedModel
+from common.lora.render import Rendered
+from common.lora.schedule import learning_rate_factor, shuffled_batches
+from common.types import Example, Recipe, Schedule
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One adapter to train. Every field of `recipe` is set; on a parent, rank, alpha and targets are the parent's.
+
+    Examples that are rendered already (the teacher's own prompts and completions) are trained on token for token.
+    """
+
+    job_id: str
+    examples: Sequence[Example | Rendered]
+    recipe: Recipe
+    seed: int
+    parent: Adapter | None = None
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """What a job became. Losses are means over counted tokens, in nats, of the first and the last epoch.
+
+    `alone` says that no other job shared its forward passes, so that the adapter's bytes can be reproduced.
+    """
+
+    job_id: str
+    adapter: Adapter
+    steps: int
+    tokens: int
+    first_loss: float
+    last_loss: float
+    seconds: float
+    alone: bool = True
+
+
+class NotFinite(Exception):
+    """A number of the update is none; the adapter is lost."""
+
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(f"the {what} was not finite at step {step}")
+
+
+class Update:
+    """A job under way on an attached model, under the name `slot`. `pending` is what its next step is made of."""
+
+    def __init__(self, job: TrainJob, examples: Sequence[Rendered], attached: AttachedModel, slot: str) -> None:
+        recipe = job.recipe
+        self.job = job
+        self.slot = slot
+        self.alone = True
+        self.tokens = 0
+        self.loss = 0.0
+        self._examples = examples
+        self._attached = attached
+        self._started = time.monotonic()
+        order = torch.Generator().manual_seed(derive_seed("example-order", job.seed))
+        plan = shuffled_batches(len(examples), set_(recipe.batch_size), set_(recipe.epochs), order)
+        self._steps = [(epoch, batch) for epoch, batches in enumerate(plan) for batch in batches]
+        self._losses = [[0.0, 0] for _ in plan]
+        self.step = 0
+        self._attach()
+        dropout = torch.Generator().manual_seed(derive_seed("dropout", job.seed))
+        flat_P, grad_P = attached.train(slot, dropout=set_(recipe.dropout), generator=dropout)
+        self._flat = torch.nn.Parameter(flat_P, requires_grad=True)
+        self._flat.grad = grad_P
+        self._optimizer = torch.optim.AdamW(
+            [self._flat], lr=set_(recipe.learning_rate), weight_decay=set_(recipe.weight_decay), fused=True
+        )
+
+    @property
+    def steps(self) -> int:
+        return len(self._steps)
+
+    @property
+    def ended(self) -> bool:
+        return self.step >= self.steps
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def pending(self) -> list[Rendered]:
+        """The examples of the next step."""
+        return [self._examples[i] for i in self._steps[self.step][1]]
+
+    @property
+    def remaining_tokens(self) -> int:
+        return sum(len(self._examples[i].tokens) for _, batch in self._steps[self.step :] for i in batch)
+
+    def advance(self, summed_loss: float) -> None:
+        """Takes a step with the gradients that have been added up. Raises NotFinite.
+
+        summed_loss: cross-entropy in nats, over the step's counted tokens.
+        """
+        recipe, pending = self.job.recipe, self.pending
+        targets = sum(example.targets for example in pending)
+        if not math.isfinite(summed_loss):
+            raise NotFinite("loss", self.step)
+        norm = torch.nn.utils.clip_grad_norm_([self._flat], set_(recipe.max_grad_norm))
+        if not bool(torch.isfinite(norm)):
+            raise NotFinite("gradient", self.step)
+        factor = learning_rate_factor(
+            recipe.schedule or Schedule.LINEAR, self.step, self.steps, set_(recipe.warmup_steps)
+        )
+        self._optimizer.param_groups[0]["lr"] = set_(recipe.learning_rate) * factor
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=False)
+        epoch = self._losses[self._steps[self.step][0]]
+        epoch[0] += summed_loss
+        epoch[1] += targets
+        self.loss = summed_loss / targets
+        self.tokens += sum(len(example.tokens) for example in pending)
+        self.step += 1
+
+    def result(self) -> TrainedAdapter:
+        """Raises NotFinite when the last step broke it."""
+        adapter = self._attached.export(self.slot)
+        if not bool(self._flat.isfinite().all()):
+            raise NotFinite("last update", self.steps)
+        (first, counted_first), (last, counted_last) = self._losses[0], self._losses[-1]
+        return TrainedAdapter(
+            job_id=self.job.job_id,
+            adapter=adapter,
+            steps=self.steps,
+            tokens=self.tokens,
+            first_loss=first / counted_first,
+            last_loss=last / counted_last,
+            seconds=self.seconds,
+            alone=self.alone,
+        )
+
+    def _attach(self) -> None:
+        """The parent's factors, or fresh ones drawn from the job's seed."""
+        parent = self.job.parent
+        if parent is not None:
+            self._attached.check_fit(self.job.job_id, parent)
+        spec = parent.spec if parent is not None else fresh_spec(self.job.recipe, self._attached.base.digest.sha256)
+        self._attached.attach(self.slot, spec, parent.tensors if parent is not None else self._fresh(spec))
+
+    def _fresh(self, spec: AdapterSpec) -> dict[str, torch.Tensor]:
+        """LoRA's usual start: A uniform within 1/sqrt(inputs), B zero, so that the update starts at nothing."""
+        generator = torch.Generator().manual_seed(derive_seed("lora-init", self.job.seed))
+        factors = {}
+        for name, shape in self._attached.shapes(spec).items():
+            bound = 1.0 / math.sqrt(shape[1])
+            is_a = name.endswith("lora_A.weight")
+            factors[name] = (
+                torch.empty(shape).uniform_(-bound, bound, generator=generator) if is_a else torch.zeros(shape)
+            )
+        return factors
+
+
+def fresh_spec(recipe: Recipe, base: str) -> AdapterSpec:
+    """The spec of an adapter that starts on the bare base with digest `base`."""
+    return AdapterSpec(
+        rank=set_(recipe.rank),
+        alpha=set_(recipe.alpha),
+        target_modules=tuple(sorted(set(recipe.target_modules))),
+        base=base,
+    )
+
+
+def set_(value: T | None) -> T:
+    """A directive that must have been resolved by now."""
+    if value is None:
+        raise SealError("a recipe with missing fields reached the trainer")
+    return value
