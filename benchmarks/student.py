@@ -28,24 +28,11 @@ from common.lora.update import TrainedAdapter, TrainJob, Update
 from common.models.config import ModelConfig
 from common.models.loading import load_model
 from common.prompting import ask
-from common.types import Example, Prompt, Recipe, Sampling, Schedule
-from student.config import DEFAULT_MODEL
+from common.types import Example, Prompt, Sampling
+from student.config import DEFAULT_MODEL, DEFAULT_RECIPE
 
 DATA = Path(__file__).resolve().parent.parent / "examples" / "squad" / "passages.json"
-RECIPE = Recipe(
-    rank=32,
-    alpha=64.0,
-    dropout=0.0,
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    learning_rate=1e-3,
-    epochs=1,
-    batch_size=1,
-    schedule=Schedule.LINEAR,
-    warmup_steps=0,
-    max_grad_norm=1.0,
-    weight_decay=0.0,
-    max_tokens=1_024,
-)
+RECIPE = DEFAULT_RECIPE.model_copy(update={"epochs": 1, "batch_size": 1})
 REFERENCE_WIDTH = 2_048
 PER_CANDIDATE = 8
 

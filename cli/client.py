@@ -5,8 +5,6 @@ Used by every command but `seal up`. Open it with `async with auditor(target) as
 
 from __future__ import annotations
 
-import getpass
-import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +16,7 @@ from cli.failure import EXIT_USAGE, Failure
 from common import errors
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1.auditor_pb2_grpc import AuditorServiceStub
+from common.operator import user_name
 from common.rpc.client import open_channel
 from common.rpc.status import from_rpc_error
 
@@ -202,9 +201,4 @@ async def auditor(target: str) -> AsyncIterator[Auditor]:
 
 def default_reason(action: str) -> str:
     """What is recorded when the operator gives no reason."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        # A container's user need not have a name.
-        name = f"user {os.getuid()}"
-    return f"{action} by {name} with the command line"
+    return f"{action} by {user_name()} with the command line"

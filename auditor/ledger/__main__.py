@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import os
 import sys
 from collections.abc import Sequence
 
 from auditor.config import AuditorConfig
 from auditor.ledger.store import Ledger
 from common.errors import SealError
+from common.operator import user_name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,21 +56,13 @@ def _carry_out(ledger: Ledger, arguments: argparse.Namespace) -> int:
             "detail": verdict.detail,
         }
     elif arguments.command == "erase":
-        link = ledger.erase(arguments.sha256, decided_by=_operator(), reason=arguments.reason)
+        link = ledger.erase(arguments.sha256, decided_by=user_name(), reason=arguments.reason)
         found = {"erased": arguments.sha256, "tombstone": link.seq, "head": link.hash}
     else:
         seq, head = ledger.head()
         found = {"seq": seq, "head": head}
     sys.stdout.write(json.dumps(found) + "\n")
     return 0 if ok else 1
-
-
-def _operator() -> str:
-    """Who runs this; a container's user need not have a name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
 
 
 if __name__ == "__main__":

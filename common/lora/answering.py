@@ -1,8 +1,8 @@
 """Answers prompts with any number of versions in one batch: each row of it has its own adapter, or none (the base).
 
-Rows are sorted by length and padded on the left, padding is masked out, and a sequence leaves its batch as soon as it
-has ended. Sampling draws from a generator of each prompt's own, so a text does not depend on which prompts shared
-its batch (beyond the last bits that a batch's shape leaves in floating point).
+A batch holds rows of about one length, a version's together, padded on the left; padding is masked out, and a sequence
+leaves its batch as soon as it has ended. Sampling draws from a generator of each prompt's own, so a text does not
+depend on which prompts shared its batch (beyond the last bits that a batch's shape leaves in floating point).
 
 Shapes: B sequences, T tokens, V words.
 """
@@ -57,9 +57,9 @@ class Answerer:
         self._device = attached.base.device
 
     def render(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[tuple[int, ...]]:
-        """Token ids of all prompts. Raises InvalidRequest naming each that leaves no room for its answer.
+        """Token ids of all prompts.
 
-        Also names each that holds a control token.
+        Raises InvalidRequest naming each that leaves no room for its answer or holds a control token.
         """
         rendered = [self._renderer.prompt(prompt.conversation) for prompt in prompts]
         limit = self._attached.base.max_positions - new_tokens(sampling)

@@ -28,7 +28,6 @@ class _Attached:
 
     spec: AdapterSpec
     flat_P: torch.Tensor
-    views: Mapping[str, torch.Tensor]
 
 
 class AttachedModel:
@@ -72,7 +71,7 @@ class AttachedModel:
             layer.factors[name] = Factors(
                 views[f"{FILE_PREFIX}{path}.lora_A.weight"], views[f"{FILE_PREFIX}{path}.lora_B.weight"], spec.scaling
             )
-        self._adapters[name] = _Attached(spec, flat_P, views)
+        self._adapters[name] = _Attached(spec, flat_P)
 
     def load(self, name: str, adapter: Adapter) -> int:
         """Attaches `adapter` under `name`; returns the number of tensors bound. Raises Corrupt when it does not fit."""

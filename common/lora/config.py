@@ -15,6 +15,3 @@ class EngineConfig(Config):
     score_tokens: int = Field(default=2_048, ge=16, description="padded tokens of one scoring forward pass")
     resident_adapters: int = Field(default=16, ge=1, le=256, description="adapters kept attached to the base")
     end_of_text: bool = Field(default=True, description="end plain-text examples with one end-of-text token")
-    max_padding: float = Field(
-        default=0.25, ge=0, lt=1, description="share of padding above which a step is cut into several passes"
-    )

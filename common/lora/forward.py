@@ -95,8 +95,8 @@ def chosen_positions(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
     return torch.tensor(flat, dtype=torch.long)
 
 
-def passes(lengths: Sequence[int], *, budget: int, max_padding: float = 1.0) -> list[list[int]]:
-    """Cuts sequences into forward passes: longest first, at most `budget` padded tokens and `max_padding` padding each.
+def passes(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
+    """Cuts sequences into forward passes: longest first, at most `budget` padded tokens each.
 
     A sequence longer than the budget gets a pass of its own. Returns indices into `lengths`.
     """
@@ -104,11 +104,8 @@ def passes(lengths: Sequence[int], *, budget: int, max_padding: float = 1.0) -> 
     cut: list[list[int]] = []
     current: list[int] = []
     for index in order:
-        if current:
-            padded = lengths[current[0]] * (len(current) + 1)
-            real = sum(lengths[i] for i in current) + lengths[index]
-            if padded > budget or 1 - real / padded > max_padding:
-                cut.append(current)
-                current = []
+        if current and lengths[current[0]] * (len(current) + 1) > budget:
+            cut.append(current)
+            current = []
         current.append(index)
     return [*cut, current] if current else cut

@@ -123,7 +123,7 @@ def _causal(
 
 
 class _Rows(torch.autograd.Function):
-    """Tokens (N x ...) to rows (S x L x ...): a gather, whose gradient is a gather too instead of a scatter."""
+    """Tokens (N x ...) to rows (S x L x ...). Padding has no gradient, so going back nothing has to be added up."""
 
     @staticmethod
     def forward(ctx: Any, tokens: torch.Tensor, group: _Group) -> torch.Tensor:

@@ -106,10 +106,6 @@ class Update:
         """The examples of the next step."""
         return [self._examples[i] for i in self._steps[self.step][1]]
 
-    @property
-    def remaining_tokens(self) -> int:
-        return sum(len(self._examples[i].tokens) for _, batch in self._steps[self.step :] for i in batch)
-
     def advance(self, summed_loss: float) -> None:
         """Takes a step with the gradients that have been added up. Raises NotFinite.
 
