@@ -9,6 +9,7 @@ from auditor.events import RunStarted, VersionScored
 from auditor.examiner import Examiner, Group, Marked
 from auditor.findings import Comparison, Mark
 from auditor.journal import Journal, Kept
+from auditor.moves import Moves
 from auditor.peers import StudentStatus
 from auditor.ports import Student, Teacher
 from auditor.projections import Views
@@ -27,6 +28,7 @@ class Crew:
     student: Student
     recorder: Recorder
     views: Views
+    moves: Moves
     config_sha256: str
     forbidden: tuple[str, ...]
     max_kept_per_context: int

@@ -1,8 +1,9 @@
 """What an operator decides: approve or reject an edit, promote a version, roll back. Recorded with who and why.
 
 Each decision is idempotent by its request id: made again it answers what was recorded, and with other content it is
-refused. A move of live is written down as intended, then a compare-and-swap at the student, then an event: a decision
-that was cut off in between is finished by making it again.
+refused. A move of live is written down as intended, then a compare-and-swap at the student, then an event: one that was
+cut off before live moved is finished by making it again, one that was cut off after is recorded in the next turn
+(auditor/moves.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 from auditor.events import EditDecided, MoveIntended, VersionPromoted
 from auditor.ledger.chain import Link
 from auditor.lineage import resolve_version
+from auditor.moves import Moves, name_previous, uninterrupted
 from auditor.peers import BASE, LIVE, PREVIOUS, AliasOrder, StudentStatus
 from auditor.ports import Student
 from auditor.projections import Projections, Views
@@ -24,12 +26,13 @@ from common.errors import Conflict, NotPossible
 
 
 class Decisions:
-    """The operator's desk. One decision at a time."""
+    """The operator's desk. One decision on edits at a time, and one move of live."""
 
-    def __init__(self, student: Student, recorder: Recorder, views: Views) -> None:
+    def __init__(self, student: Student, recorder: Recorder, views: Views, moves: Moves) -> None:
         self._student = student
         self._recorder = recorder
         self._views = views
+        self._moves = moves
         self._lock = asyncio.Lock()
 
     async def on_edit(self, request: DecideEdit, *, approved: bool, decided_by: str) -> EditSummary:
@@ -70,71 +73,66 @@ class Decisions:
         return await self._move(request, decided_by, rollback=True)
 
     async def _move(self, request: Promote | Rollback, decided_by: str, *, rollback: bool) -> VersionPromoted:
-        async with self._lock:
+        async with self._moves.turn(self._student):
             views = await self._views.current()
             content = digest_of([request.model_dump(mode="json"), rollback]).sha256
             step = f"decision:{request.request_id}"
             link = views.decision(step)
             if link is not None and _repeated(link, content):
                 return VersionPromoted.model_validate(link.payload)
-            intent = await self._intended(request, content)
-            generation = await self._move_live(intent)
-            known = views.versions.get(intent.version)
-            event = VersionPromoted(
-                version=intent.version,
-                previous_version=intent.previous_version,
-                generation=generation,
-                edits=known.edits if known else (),
-                decided_by=decided_by,
-                reason=request.reason,
-                rollback=rollback,
-                record=VersionPromoted.Record(content=content, request_id=request.request_id),
-            )
-            await self._recorder.append(event, step=step)
-            return event
+            intended = views.decision(f"intent:{request.request_id}")
+            if intended is not None and _repeated(intended, content):
+                intent = MoveIntended.model_validate(intended.payload)
+            else:
+                intent = await self._intent(views, request, content)
+            event = outcome(views, intent, request, decided_by, rollback=rollback)
+            if intended is None:
+                intent = intent.model_copy(update={"step": step, "made": event})
+                await self._recorder.append(intent, step=f"intent:{request.request_id}")
+            return await uninterrupted(self._carry_out(intent, event, step))
 
-    async def _intended(self, request: Promote | Rollback, content: str) -> MoveIntended:
-        """Where live is to go from where it is, written down before it moves."""
-        views = await self._views.current()
-        step = f"intent:{request.request_id}"
-        link = views.decision(step)
-        if link is not None and _repeated(link, content):
-            return MoveIntended.model_validate(link.payload)
+    async def _intent(self, views: Projections, request: Promote | Rollback, content: str) -> MoveIntended:
+        """Where live is to go from where it is."""
         status = await self._student.status()
         named = request.version
-        intent = MoveIntended(
+        return MoveIntended(
             version=resolve_version(views, status, named) if named else before_live(views, status),
             previous_version=status.live.version,
             generation=status.live.generation,
             content=content,
         )
-        await self._recorder.append(intent, step=step)
-        return intent
 
-    async def _move_live(self, intent: MoveIntended) -> int:
-        """Live to where it is to go, then previous to what was live; returns live's generation."""
-        if intent.version == intent.previous_version:
-            return intent.generation
-        moved = await self._student.set_alias(
-            AliasOrder(
-                request_id=f"live-{digest_of([intent.content, intent.generation]).sha256}",
-                name=LIVE,
-                version=intent.version,
-                expected_generation=intent.generation,
-            )
-        )
-        previous = (await self._student.status()).alias(PREVIOUS)
-        if previous is None or previous.version != intent.previous_version:
-            seen = previous.generation if previous else 0
+    async def _carry_out(self, intent: MoveIntended, event: VersionPromoted, step: str) -> VersionPromoted:
+        """Live to where it is to go, previous to what was live, and the event."""
+        if intent.version != intent.previous_version:
             await self._student.set_alias(
                 AliasOrder(
-                    request_id=f"previous-{digest_of([intent.content, intent.previous_version, seen]).sha256}",
-                    name=PREVIOUS,
-                    version=intent.previous_version,
-                    expected_generation=seen,
+                    request_id=f"live-{digest_of([intent.content, intent.generation]).sha256}",
+                    name=LIVE,
+                    version=intent.version,
+                    expected_generation=intent.generation,
                 )
             )
-        return moved.generation
+            await name_previous(self._student, intent.previous_version)
+        await self._recorder.append(event, step=step)
+        return event
+
+
+def outcome(
+    views: Projections, intent: MoveIntended, request: Promote | Rollback, decided_by: str, *, rollback: bool
+) -> VersionPromoted:
+    """What is recorded of a move once it is made."""
+    known = views.versions.get(intent.version)
+    return VersionPromoted(
+        version=intent.version,
+        previous_version=intent.previous_version,
+        generation=intent.generation + (intent.version != intent.previous_version),
+        edits=known.edits if known else (),
+        decided_by=decided_by,
+        reason=request.reason,
+        rollback=rollback,
+        record=VersionPromoted.Record(content=intent.content, request_id=request.request_id),
+    )
 
 
 def before_live(views: Projections, status: StudentStatus) -> str:

@@ -247,13 +247,28 @@ class VersionPromoted(Event):
 
 
 class MoveIntended(Event):
-    """An operator's move of live, before it is made: repeated after a kill it is the same move. Not for watchers."""
+    """A move of live, before it is made: repeated after a kill it is the same move. Not for watchers.
+
+    made: what is recorded once it is made, and step: what that completes. Older ledgers do not say.
+    """
 
     kind: ClassVar[str] = "move_intended"
     version: str
     previous_version: str
     generation: int
     content: str
+    step: str = ""
+    made: VersionPromoted | None = None
+
+
+class LiveFound(Event):
+    """The student's live is where no recorded move leads. Not for watchers."""
+
+    kind: ClassVar[str] = "live_found"
+    version: str
+    previous_version: str
+    generation: int
+    reason: str
 
 
 class PolicyLearned(Event):
@@ -321,6 +336,6 @@ WATCHED: tuple[type[Event], ...] = (
     RunResumed,
     ProposalFailed,
 )
-ALL: tuple[type[Event], ...] = (*WATCHED, RunRequested, PayloadErased, EditDecided, MoveIntended)
+ALL: tuple[type[Event], ...] = (*WATCHED, RunRequested, PayloadErased, EditDecided, MoveIntended, LiveFound)
 EVENTS: dict[str, type[Event]] = {cls.kind: cls for cls in ALL}
 TERMINAL = frozenset({"run_finished", "run_failed", "run_cancelled"})

@@ -51,6 +51,8 @@ def observe(link: Link, event: e.Event) -> None:
             LIVE.set(event.generation)
             PROMOTIONS.labels("rollback" if event.rollback else "promotion").inc()
             EDITS.labels("accepted", "").inc(0 if event.rollback else len(event.edits))
+        case e.LiveFound():
+            LIVE.set(event.generation)
         case e.RoundFinished():
             REWARD_GAP.set(event.mean_reward - event.mean_confirmation)
         case e.RunFinished() | e.RunFailed() | e.RunCancelled():

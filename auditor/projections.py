@@ -17,7 +17,7 @@ from auditor.ledger.chain import Link
 from auditor.peers import BASE
 from auditor.recorder import Recorder
 from auditor.requests import EditState
-from auditor.views import EditView, LedgerReference, RunView, VersionView
+from auditor.views import EditView, LedgerReference, OpenMove, RunView, VersionView
 from auditor.watch import Watchers
 from common.errors import NotFound, Unavailable
 from common.types import Digest
@@ -35,6 +35,8 @@ class Projections:
         self.versions: dict[str, VersionView] = {}
         self.live = BASE
         self.previous = ""
+        # By the version and generation of live that each would lead to.
+        self.open_moves: dict[tuple[str, int], OpenMove] = {}
         self.rejected_by: dict[tuple[str, str], str] = {}
         self._by_round: dict[tuple[str, int, str], list[EditView]] = defaultdict(list)
         self._known_decisions: dict[str, Link] = {}
@@ -150,8 +152,11 @@ class Projections:
                 self._updated(event, link)
             case e.UpdateJudged():
                 self._judged(event, link)
-            case e.VersionPromoted():
-                self._promoted(event, link)
+            case e.MoveIntended() if event.made is not None and event.version != event.previous_version:
+                move = OpenMove(link.run_id, event.step, event.made)
+                self.open_moves[event.made.version, event.made.generation] = move
+            case e.VersionPromoted() | e.LiveFound():
+                self._moved(event, link)
             case e.EditDecided():
                 self._decided(event, link)
 
@@ -222,17 +227,16 @@ class Projections:
             if failed is not None:
                 view.reject(failed.kind, failed.reason)
 
-    def _promoted(self, event: e.VersionPromoted, link: Link) -> None:
+    def _moved(self, event: e.VersionPromoted | e.LiveFound, link: Link) -> None:
         self.previous, self.live = event.previous_version, event.version
+        # Live is past these: they were made or lost their compare-and-swap.
+        self.open_moves = {to: move for to, move in self.open_moves.items() if move.made.generation > event.generation}
         known = self.versions.get(event.version)
         if known is not None:
             known.promote_time = link.time
             known.number = known.number or 1 + max(view.number for view in self.versions.values())
-            if not event.rollback and event.previous_version != event.version:
-                known.replaced = event.previous_version
-        if not event.rollback and known is not None:
-            for view in (*self._latest(known.run_id, known.edits), *self._composed_as(known)):
-                view.accepted_version, view.decided_by = event.version, event.decided_by
+            if isinstance(event, e.VersionPromoted) and not event.rollback:
+                self._accepted(known, event)
         lineage = {view.version for view in self.ancestry(self.live)}
         for view in (*self.edits, *self.composed):
             if not view.accepted_version:
@@ -242,6 +246,12 @@ class Projections:
             if state is not view.state:
                 view.state, view.reason = state, event.reason
                 view.references.append(_reference(link))
+
+    def _accepted(self, version: VersionView, event: e.VersionPromoted) -> None:
+        if event.previous_version != event.version:
+            version.replaced = event.previous_version
+        for view in (*self._latest(version.run_id, version.edits), *self._composed_as(version)):
+            view.accepted_version, view.decided_by = event.version, event.decided_by
 
     def _decided(self, event: e.EditDecided, link: Link) -> None:
         for view in self._latest(event.run, [Digest(sha256=event.edit)]):

@@ -3,19 +3,15 @@
 The adapter that is promoted is the one that was confirmed: trained by itself with a fresh seed on the version live at
 that moment, so its digest can be reproduced. One that fails retention alone is scaled down towards its parent, step by
 step, and judged again from the first gate on: less of it is learned, and less forgotten. Live moves by compare-and-swap
-from exactly that version; if somebody else moved it meanwhile, the update is rejected with that reason.
-auditor/loop.py calls `promote` once a round.
+from exactly that version, in its turn (auditor/moves.py); if somebody else moved it meanwhile, the update is rejected
+with that reason. auditor/loop.py calls `promote` once a round.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
-
-import structlog
 
 from auditor import events as e
 from auditor.compose import union
@@ -25,18 +21,17 @@ from auditor.gates import approval_gate
 from auditor.history import replayable
 from auditor.journal import Kept
 from auditor.judging import judge, rejected_by
-from auditor.peers import LIVE, PREVIOUS, AliasOrder, TrainCandidate, TrainOrder
+from auditor.moves import name_previous, uninterrupted
+from auditor.peers import LIVE, AliasOrder, TrainCandidate, TrainOrder
 from auditor.tasks import PromotionMode, Task
 from common.canonical import derive_seed
 from common.edits import edit_bytes
-from common.errors import StaleGeneration, Unavailable
+from common.errors import StaleGeneration
 from common.metrics import timed
 from common.types import SelfEdit
 from common.versions import FailedCandidate, Replay
 
 DECIDED_BY = "loop"
-T = TypeVar("T")
-log = structlog.get_logger("promotion")
 
 WHOLE = 1.0
 # Largest first, and the first that passes stands: what is learned shrinks with the scale as well. Of an
@@ -102,7 +97,7 @@ async def try_out(work: Work, update: Update, scale: float) -> e.UpdateJudged:
     smaller = max((other for other in SCALES if other < scale), default=0.0)
     judged = await journal.step(f"{name}/judge", partial(judge, work, trained, update.winners, update.pool, smaller))
     if judged.accepted:
-        moved = await uninterrupted(journal.step(f"{name}/promote", partial(move_live, work, trained, judged)))
+        moved = await uninterrupted(go_live(work, name, trained, judged))
         if isinstance(moved, e.UpdateJudged):
             return moved
     return judged
@@ -162,11 +157,16 @@ async def training_order(work: Work, update: Update, live: str, scale: float) ->
     )
 
 
-async def move_live(work: Work, trained: e.UpdateTrained, judged: e.UpdateJudged) -> Kept[e.Event]:
+async def go_live(work: Work, name: str, trained: e.UpdateTrained, judged: e.UpdateJudged) -> e.Event:
+    """The move and its event in one turn: no other move comes between."""
+    async with work.crew.moves.turn(work.crew.student):
+        return await work.journal.step(f"{name}/promote", partial(move_live, work, name, trained, judged))
+
+
+async def move_live(work: Work, name: str, trained: e.UpdateTrained, judged: e.UpdateJudged) -> Kept[e.Event]:
     """live moves from the parent to the update, if the parent is still live; previous then names the parent."""
     student, journal = work.crew.student, work.journal
-    version, parent = trained.version.version, trained.version.parent_version
-    generation = trained.record.live_generation
+    version, generation = trained.version.version, trained.record.live_generation
     if by := rejected_by(await work.crew.views.current(), work.order.run_id, judged.edits):
         return Kept(judged.model_copy(update={"accepted": False, "gates": (approval_gate(by),)}), ())
     order = AliasOrder(
@@ -175,49 +175,34 @@ async def move_live(work: Work, trained: e.UpdateTrained, judged: e.UpdateJudged
         version=version,
         expected_generation=generation,
     )
+    promoted = promotion_of(trained, judged)
+    intent = e.MoveIntended(
+        version=version,
+        previous_version=promoted.previous_version,
+        generation=generation,
+        content=order.request_id,
+        step=f"{name}/promote",
+        made=promoted,
+    )
+    if journal.done(f"{name}/intent") is None:
+        await journal.record(f"{name}/intent", intent)
     try:
-        live = await student.set_alias(order)
+        await student.set_alias(order)
     except StaleGeneration:
         reason = "somebody else moved live while this update was confirmed"
         lost = Gate(kind=GateKind.CONFIRMATION, reason=reason, figures={"expected_generation": float(generation)})
         return Kept(judged.model_copy(update={"accepted": False, "gates": (lost,)}), ())
-    await name_previous(work, version, parent)
-    promoted = e.VersionPromoted(
-        version=version,
-        previous_version=parent,
-        generation=live.generation,
+    await name_previous(student, promoted.previous_version)
+    return Kept(promoted, ())
+
+
+def promotion_of(trained: e.UpdateTrained, judged: e.UpdateJudged) -> e.VersionPromoted:
+    """What is recorded of the move once it is made; compare-and-swap says which generation that is."""
+    return e.VersionPromoted(
+        version=trained.version.version,
+        previous_version=trained.version.parent_version,
+        generation=trained.record.live_generation + 1,
         edits=trained.edits,
         decided_by=DECIDED_BY,
         reason=next(gate.reason for gate in judged.gates if gate.kind is GateKind.CONFIRMATION),
     )
-    return Kept(promoted, ())
-
-
-async def name_previous(work: Work, version: str, parent: str) -> None:
-    """previous names the parent. live has moved by now and must be recorded: what fails here is left as it is."""
-    student, journal = work.crew.student, work.journal
-    try:
-        previous = (await student.status()).alias(PREVIOUS)
-        if previous is not None and previous.version == parent:
-            return
-        seen = previous.generation if previous else 0
-        await student.set_alias(
-            AliasOrder(
-                request_id=journal.request_id("previous", [version, parent, seen]),
-                name=PREVIOUS,
-                version=parent,
-                expected_generation=seen,
-            )
-        )
-    except (StaleGeneration, Unavailable) as error:
-        log.warning("the alias previous was not moved", run_id=work.order.run_id, reason=error.reason)
-
-
-async def uninterrupted(step: Coroutine[Any, Any, T]) -> T:
-    """A step whose effect and event belong together: a run that is cancelled meanwhile ends after it."""
-    task = asyncio.ensure_future(step)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

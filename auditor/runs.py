@@ -159,6 +159,8 @@ class Runs:
         log.info("run begins")
         try:
             order = await self._recorded(run_id)
+            # Before the journal is read: what is missing may be a step of this run.
+            await self._crew.moves.settle(self._crew.student)
             await run_loop(order, self._crew, await Journal.open(self._crew.recorder, run_id))
             log.info("run finished")
             return

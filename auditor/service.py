@@ -15,12 +15,14 @@ from auditor.crew import Crew
 from auditor.decisions import Decisions
 from auditor.ledger.chain import Verdict
 from auditor.ledger.store import Ledger
+from auditor.moves import Moves
 from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.runs import Runs
 from auditor.suite_files import built_in_suites
 from auditor.watch import Watchers
 from common.canonical import digest_of
+from common.errors import SealError
 from common.rpc.client import open_channel
 from common.software import software
 
@@ -34,6 +36,7 @@ class Auditor:
 
     recorder: Recorder
     views: Views
+    moves: Moves
     crew: Crew
     runs: Runs
     decisions: Decisions
@@ -52,6 +55,7 @@ class Auditor:
         watchers = Watchers()
         recorder = Recorder(Ledger.open(config.database), watchers)
         views = Views(recorder)
+        moves = Moves(recorder, views)
         teacher_channel = open_channel(config.teacher.target, max_message_mib=config.max_message_mib)
         student_channel = open_channel(config.student.target, max_message_mib=config.max_message_mib)
         student = GrpcStudent(student_channel, config.timeouts, config.retries)
@@ -63,6 +67,7 @@ class Auditor:
             student=student,
             recorder=recorder,
             views=views,
+            moves=moves,
             config_sha256=digest_of(config.model_dump(mode="json")).sha256,
             forbidden=config.policy.forbidden,
             max_kept_per_context=config.filter.max_kept_per_context,
@@ -71,9 +76,10 @@ class Auditor:
         return cls(
             recorder=recorder,
             views=views,
+            moves=moves,
             crew=crew,
             runs=Runs(crew, watchers, defaults=config.settings, suites=suites, max_queued=config.max_queued_runs),
-            decisions=Decisions(quick_student, recorder, views),
+            decisions=Decisions(quick_student, recorder, views, moves),
             asking=Asking(quick_student, views, config.settings.max_answer_tokens),
             quick_teacher=GrpcTeacher(teacher_channel, config.timeouts, ONCE),
             quick_student=quick_student,
@@ -86,7 +92,17 @@ class Auditor:
         views = await self.views.current()
         structlog.get_logger("auditor").info("ledger open", seq=views.seq, head=views.head, runs=len(views.runs))
         self._tasks.append(asyncio.create_task(self.views.keep_current(self._watchers), name="projections"))
+        self._tasks.append(asyncio.create_task(self._settle(), name="settle"))
         await self.runs.start()
+
+    async def _settle(self) -> None:
+        """Once the student answers; should it stay away, the next run or move of live settles."""
+        try:
+            # Waited for out of turn, so that an operator hears at once that it is away.
+            await self.crew.student.status()
+            await self.moves.settle(self.quick_student)
+        except SealError as error:
+            structlog.get_logger("auditor").warning("live was not compared with the ledger", reason=error.reason)
 
     async def stop(self) -> None:
         """Leaves what is under way to the next start."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from auditor.events import CandidateScored, EditProposed, UpdateJudged
+from auditor.events import CandidateScored, EditProposed, UpdateJudged, VersionPromoted
 from auditor.findings import EditVerdict, Gate, GateKind, NamedPayload, Run, RunState, Score
 from auditor.requests import EditState
 from auditor.tasks import Settings
@@ -126,6 +126,15 @@ class EditView:
     def reject(self, kind: GateKind, reason: str) -> None:
         self.state = EditState.REJECTED
         self.reason = f"{kind.value.removeprefix('GATE_KIND_').lower()}: {reason}"
+
+
+@dataclass(frozen=True)
+class OpenMove:
+    """A move of live that was intended, and the event that is missing if it was made."""
+
+    run_id: str
+    step: str
+    made: VersionPromoted
 
 
 @dataclass

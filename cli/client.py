@@ -36,7 +36,7 @@ NEXT_STEPS: dict[type[errors.SealError], str] = {
     errors.NotPossible: "See `seal status` and `seal runs` for the present state.",
     errors.Corrupt: "Run `seal verify`; the service's log says more.",
     errors.Unavailable: "See `seal status`; a service that died is named where `seal up` runs.",
-    errors.Expired: "The services may be busy: `seal status` shows the active run.",
+    errors.Expired: "The services may be busy: `seal status` shows the active run, `seal versions` whether live moved.",
 }
 
 

@@ -17,7 +17,7 @@ from tests.auditor.plays import at_desk, kinds, of_kind, start_run, student, tas
 from tests.support.scripted_services import Stage, on_stage
 
 # Events of the run below, from RunRequested to RunFinished; the fixture `unbroken` holds it to that.
-EVENTS = 36
+EVENTS = 38
 
 
 class Killed(BaseException):

@@ -21,7 +21,7 @@ from common.config import ServiceConfig
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc, teacher_pb2, teacher_pb2_grpc, types_pb2
 from common.convert import from_proto, to_proto
 from common.edits import make_edit
-from common.errors import Conflict, NotFound, NotPossible, StaleGeneration
+from common.errors import Conflict, Expired, NotFound, NotPossible, StaleGeneration
 from common.prompting import question_and_answer
 from common.rpc.server import running
 from common.types import Digest, Recipe, SelfEdit, TaskKind
@@ -125,6 +125,8 @@ class Faults:
     untrainable: set[str] = field(default_factory=set)
     # Calls of these RPCs that break with UNAVAILABLE half-way.
     breaks: Counter[str] = field(default_factory=Counter)
+    # Moves of these aliases that are made, and whose answers are lost.
+    lost: Counter[str] = field(default_factory=Counter)
 
 
 class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
@@ -143,6 +145,7 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
         self.before_move: Callable[[str], None] = lambda name: None
         self._max_candidates = max_candidates
         self._requests: dict[str, str] = {}
+        self._moved_by: dict[str, str] = {}
         self._train_requests: list[student_pb2.TrainRequest] = []
 
     async def GetStatus(self, request: Message, context: Any) -> student_pb2.StudentServiceGetStatusResponse:
@@ -254,9 +257,9 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
         return self.knows.get(question, UNKNOWN)
 
     async def SetAlias(self, request: student_pb2.SetAliasRequest, context: Any) -> student_pb2.SetAliasResponse:
-        repeated = request.request_id in self._requests
+        """Knows an alias's last move again, and no older one, as the real student does."""
         self._receive(request, request.request_id)
-        if not repeated:
+        if self._moved_by.get(request.name) != request.request_id:
             self.before_move(request.name)
             _, generation = self.alias[request.name]
             if generation != request.expected_generation:
@@ -264,6 +267,10 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
                 raise StaleGeneration(f"alias {request.name} is at generation {generation}")
             self.alias[request.name] = (request.version, generation + 1)
             self.moves.append((request.name, request.version))
+            self._moved_by[request.name] = request.request_id
+            if self.faults.lost[request.name] > 0:
+                self.faults.lost[request.name] -= 1
+                raise Expired("the answer was lost")
         version, generation = self.alias[request.name]
         alias = student_pb2.Alias(name=request.name, version=version, generation=generation)
         return student_pb2.SetAliasResponse(alias=alias)
