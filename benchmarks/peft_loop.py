@@ -12,9 +12,10 @@ from peft import LoraConfig, get_peft_model
 
 from common.canonical import derive_seed
 from common.lora.attachment import FILE_PREFIX
+from common.lora.engine import LoraEngine
 from common.lora.render import Rendered
 from common.lora.schedule import learning_rate_factor, shuffled_batches
-from common.lora.update import TrainJob, set_
+from common.lora.update import TrainJob, Update, set_
 from common.types import Schedule
 
 
@@ -26,6 +27,44 @@ def train_with_peft(
     `model` is a causal LM on which no adapter was ever attached; it is not changed. Factors are drawn as the engine
     draws them: sorted by name, from the job's seed. width: tokens that every batch is padded to at least.
     """
+    return PeftLoop(copy.deepcopy(model), job).train(examples, width)
+
+
+class PeftLoop:
+    """One job on a model that PEFT has changed; made apart from its training, so that training alone can be timed."""
+
+    def __init__(self, model: Any, job: TrainJob) -> None:
+        self._job = job
+        self._device = model.device
+        self._peft, self._factors = _with_adapter(model, job)
+
+    def train(self, examples: Sequence[Rendered], width: int = 0) -> dict[str, torch.Tensor]:
+        """Plain steps of AdamW over the job's batches; the factors by their PEFT names."""
+        recipe, factors = self._job.recipe, self._factors
+        optimizer = torch.optim.AdamW(factors.values(), lr=1.0, weight_decay=set_(recipe.weight_decay))
+        order = torch.Generator().manual_seed(derive_seed("example-order", self._job.seed))
+        plan = shuffled_batches(len(examples), set_(recipe.batch_size), set_(recipe.epochs), order)
+        steps = [batch for epoch in plan for batch in epoch]
+        schedule, warmup = recipe.schedule or Schedule.LINEAR, set_(recipe.warmup_steps)
+        for step, batch in enumerate(steps):
+            factor = learning_rate_factor(schedule, step, len(steps), warmup)
+            optimizer.param_groups[0]["lr"] = set_(recipe.learning_rate) * factor
+            _loss(self._peft, [examples[i] for i in batch], width, self._device).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(factors.values(), set_(recipe.max_grad_norm))
+            optimizer.step()
+            optimizer.zero_grad()
+        return {name: parameter.detach().cpu() for name, parameter in factors.items()}
+
+
+def start_of(engine: LoraEngine, job: TrainJob) -> dict[str, torch.Tensor]:
+    """The factors that the engine starts a job from."""
+    update = Update(job, [], engine.attached, "start")
+    start = engine.attached.export(update.slot).tensors
+    engine.attached.detach(update.slot)
+    return dict(start)
+
+
+def _with_adapter(model: Any, job: TrainJob) -> tuple[Any, dict[str, torch.nn.Parameter]]:
     recipe = job.recipe
     config = LoraConfig(
         r=set_(recipe.rank),
@@ -34,7 +73,7 @@ def train_with_peft(
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )
-    peft: Any = get_peft_model(copy.deepcopy(model), config)
+    peft: Any = get_peft_model(model, config)
     factors = {
         name.replace(".default", ""): parameter
         for name, parameter in peft.named_parameters()
@@ -42,18 +81,7 @@ def train_with_peft(
     }
     assert all(name.startswith(FILE_PREFIX) for name in factors)
     _draw(factors, job)
-    optimizer = torch.optim.AdamW(factors.values(), lr=1.0, weight_decay=set_(recipe.weight_decay))
-    order = torch.Generator().manual_seed(derive_seed("example-order", job.seed))
-    plan = shuffled_batches(len(examples), set_(recipe.batch_size), set_(recipe.epochs), order)
-    steps = [batch for epoch in plan for batch in epoch]
-    for step, batch in enumerate(steps):
-        factor = learning_rate_factor(recipe.schedule or Schedule.LINEAR, step, len(steps), set_(recipe.warmup_steps))
-        optimizer.param_groups[0]["lr"] = set_(recipe.learning_rate) * factor
-        _loss(peft, [examples[i] for i in batch], width).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(factors.values(), set_(recipe.max_grad_norm))
-        optimizer.step()
-        optimizer.zero_grad()
-    return {name: parameter.detach() for name, parameter in factors.items()}
+    return peft, factors
 
 
 def _draw(factors: dict[str, torch.nn.Parameter], job: TrainJob) -> None:
@@ -71,10 +99,10 @@ def _draw(factors: dict[str, torch.nn.Parameter], job: TrainJob) -> None:
             )
     with torch.no_grad():
         for name, parameter in factors.items():
-            parameter.data = drawn[name].to(parameter.dtype)
+            parameter.data = drawn[name].to(parameter.device, parameter.dtype)
 
 
-def _loss(model: Any, examples: Sequence[Rendered], width: int) -> torch.Tensor:
+def _loss(model: Any, examples: Sequence[Rendered], width: int, device: torch.device) -> torch.Tensor:
     """Mean over the batch's counted tokens."""
     width = max(width, *(len(example.tokens) for example in examples))
     tokens = torch.zeros((len(examples), width), dtype=torch.long)
@@ -85,6 +113,7 @@ def _loss(model: Any, examples: Sequence[Rendered], width: int) -> torch.Tensor:
         tokens[row, :length] = torch.tensor(example.tokens)
         seen[row, :length] = 1
         labels[row, :length] = torch.where(torch.tensor(example.counted), tokens[row, :length], -100)
+    tokens, seen, labels = (part.to(device) for part in (tokens, seen, labels))
     logits = model(input_ids=tokens, attention_mask=seen, use_cache=False).logits
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 

@@ -8,23 +8,26 @@ object.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.peft_loop import distance, train_with_peft
+from benchmarks.peft_loop import PeftLoop, distance, start_of, train_with_peft
 from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
 from common.lora.packing import Packed, packed_attention
 from common.lora.render import Rendered
 from common.lora.residency import BASE_VERSION
-from common.lora.update import TrainedAdapter, TrainJob, Update
+from common.lora.update import TrainedAdapter, TrainJob
 from common.models.config import ModelConfig
 from common.models.loading import load_model
 from common.prompting import ask
@@ -38,7 +41,7 @@ PER_CANDIDATE = 8
 
 
 def documents(count: int) -> list[str]:
-    """Sentences of the example passages, in order, as many as there are or `count`."""
+    """`count` sentences of the example passages, in order, and from the beginning again where there are too few."""
     passages = json.loads(DATA.read_text(encoding="utf-8"))
     sentences = [s.strip() + "." for p in passages for s in p["context"].split(". ") if len(s.split()) > 5]
     return [sentences[i % len(sentences)] for i in range(count)]
@@ -57,17 +60,48 @@ def jobs_of(texts: Sequence[str], candidates: int) -> list[TrainJob]:
     ]
 
 
+@contextmanager
+def in_float64(model: Any) -> Iterator[None]:
+    """Within, everything is computed in float64, the norms too, which transformers computes in float32 always.
+
+    There, a number that lies between two of float32 is rounded one way or the other by a difference in its last bits,
+    which would hide all differences below 1e-7.
+    """
+    norms = [module for module in model.modules() if hasattr(module, "variance_epsilon")]
+    model.double()
+    for norm in norms:
+        norm.forward = partial(_norm, norm)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+        model.float()
+
+
+def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
+
+
 def timed(work: Callable[[], Any]) -> float:
+    settle()
     started = time.perf_counter()
     work()
+    settle()
     return time.perf_counter() - started
+
+
+def settle() -> None:
+    """A GPU's work goes on after the call that ordered it."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 class Bench:
     """One base for ours and one, untouched, for PEFT and the reference."""
 
-    def __init__(self, model: str, device: str) -> None:
-        config = ModelConfig(model=model, device=device)
+    def __init__(self, model: str, device: str, dtype: str) -> None:
+        config = ModelConfig(model=model, device=device, dtype=dtype)
         self.ours = load_model(config)
         self.plain: Any = load_model(config).model
         self.engine = LoraEngine(self.ours, EngineConfig())
@@ -78,18 +112,30 @@ class Bench:
     def tokens(self, jobs: Sequence[TrainJob]) -> int:
         return sum(len(example.tokens) for job in jobs for example in self.rendered(job))
 
+    def padding(self, jobs: Sequence[TrainJob]) -> float:
+        """Share of the reference's tokens that are padding; a packed row has none."""
+        return 1 - self.tokens(jobs) / (REFERENCE_WIDTH * sum(len(job.examples) for job in jobs))
+
     def packed(self, jobs: Sequence[TrainJob]) -> float:
         """Real tokens a second, all jobs at once."""
         return self.tokens(jobs) / timed(lambda: self.engine.train(jobs))
 
+    def one_by_one(self, jobs: Sequence[TrainJob]) -> float:
+        """The engine itself, a job at a time: what packing adds is the rest."""
+        return self.tokens(jobs) / timed(lambda: [self.engine.train([job]) for job in jobs])
+
     def sequential(self, jobs: Sequence[TrainJob]) -> float:
-        return self.tokens(jobs) / timed(lambda: [train_with_peft(self.plain, job, self.rendered(job)) for job in jobs])
+        return self.tokens(jobs) / sum(self._peft_seconds(job) for job in jobs)
 
     def reference(self, job: TrainJob) -> float:
         """One document, padded to REFERENCE_WIDTH, as the published procedure trains it."""
         one = TrainJob(job.job_id, job.examples[:1], job.recipe, job.seed)
-        real = self.tokens([one])
-        return real / timed(lambda: train_with_peft(self.plain, one, self.rendered(one), width=REFERENCE_WIDTH))
+        return self.tokens([one]) / self._peft_seconds(one, REFERENCE_WIDTH)
+
+    def _peft_seconds(self, job: TrainJob, width: int = 0) -> float:
+        """Of the steps alone: neither copying the model nor attaching the adapter counts."""
+        loop, rendered = PeftLoop(copy.deepcopy(self.plain), job), self.rendered(job)
+        return timed(lambda: loop.train(rendered, width))
 
     def limit(self, jobs: Sequence[TrainJob]) -> float:
         """The bare base's forward and input gradient over the same packed tokens: no adapter, no optimizer."""
@@ -114,25 +160,23 @@ class Bench:
     def equality(self, *, double: bool) -> tuple[float, float]:
         """After three steps of three jobs, relative norms of the update: (packed against alone, against PEFT)."""
         jobs = [TrainJob(j.job_id, j.examples[:3], j.recipe, j.seed) for j in jobs_of(documents(24), 3)]
-        if double:
-            self.ours.model.double()
-            self.plain.double()
+        with ExitStack() as stack:
+            for model in (self.ours.model, self.plain) if double else ():
+                stack.enter_context(in_float64(model))
+            return self._equality(jobs)
+
+    def _equality(self, jobs: Sequence[TrainJob]) -> tuple[float, float]:
         engine = LoraEngine(self.ours)
         alone = peft = 0.0
         for job, outcome in zip(jobs, engine.train(jobs), strict=True):
             assert isinstance(outcome, TrainedAdapter), outcome
-            update = Update(job, [], engine.attached, "start")
-            start = {name: tensor.clone() for name, tensor in engine.attached.factors("start").items()}
-            engine.attached.detach(update.slot)
+            start = start_of(engine, job)
             (by_itself,) = engine.train([job])
             assert isinstance(by_itself, TrainedAdapter), by_itself
             alone = max(alone, distance(outcome.adapter.tensors, by_itself.adapter.tensors, start))
             peft = max(
                 peft, distance(outcome.adapter.tensors, train_with_peft(self.plain, job, self.rendered(job)), start)
             )
-        if double:
-            self.ours.model.float()
-            self.plain.float()
         return alone, peft
 
     def answering(self, candidates: int) -> float:
@@ -162,25 +206,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--candidates", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--json", type=Path, help="write everything that was measured here")
     options = parser.parse_args()
-    bench = Bench(options.model, options.device)
+    bench = Bench(options.model, options.device, options.dtype)
     torch.manual_seed(0)
     rows = []
+    at = max((c for c in options.candidates if c <= 8), default=options.candidates[0])
     for candidates in options.candidates:
         jobs = jobs_of(documents(candidates * PER_CANDIDATE), candidates)
-        bench.packed(jobs[:1])
+        # The first steps of each are slower.
+        bench.packed(jobs[:1]), bench.sequential(jobs[:1])
         for _ in range(options.rounds):
-            packed, peft = bench.packed(jobs), bench.sequential(jobs)
-            row = {"candidates": candidates, "packed": packed, "peft": peft, "limit": bench.limit(jobs)}
-            if candidates == max(c for c in options.candidates if c <= 8):
+            row = {
+                "candidates": candidates,
+                "packed": bench.packed(jobs),
+                "one_by_one": bench.one_by_one(jobs),
+                "peft": bench.sequential(jobs),
+                "limit": bench.limit(jobs),
+                "padding": bench.padding(jobs),
+            }
+            if candidates == at:
                 row["reference"] = bench.reference(jobs[0])
                 row["answering"] = bench.answering(candidates)
             rows.append(row)
             print("  ".join(f"{key} {value:.3g}" for key, value in row.items()), flush=True)
-    at = max(c for c in options.candidates if c <= 8)
     chosen = [row for row in rows if row["candidates"] == at]
 
     def median(of: Callable[[dict[str, float]], float]) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from transformers import Gemma2Config, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
-from benchmarks.peft_loop import distance, train_with_peft
+from benchmarks.peft_loop import distance, start_of, train_with_peft
 from common.lora.engine import LoraEngine
-from common.lora.update import TrainedAdapter, TrainJob, Update
+from common.lora.update import TrainedAdapter, TrainJob
 from common.models.loading import load_model
 from common.types import Sampling
 from tests.support.examples import EXAMPLES, RECIPE, prompts
@@ -47,9 +47,7 @@ def test_packed_training_is_plain_training_on_every_architecture(tmp_path: Path,
     for job, outcome in zip(jobs, engine.train(jobs), strict=True):
         assert isinstance(outcome, TrainedAdapter), outcome
         assert not outcome.alone
-        update = Update(job, [], engine.attached, "start")
-        start = {key: tensor.clone() for key, tensor in engine.attached.factors("start").items()}
-        engine.attached.detach(update.slot)
+        start = start_of(engine, job)
         (alone,) = engine.train([job])
         assert isinstance(alone, TrainedAdapter), alone
         rendered = [engine.renderer.example(example, max_tokens=256) for example in EXAMPLES]
