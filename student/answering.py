@@ -43,21 +43,24 @@ class Answering:
 
     def _answer(self, request: AnswerRequest, resolved: Sequence[Resolved], desk: Desk[LivenessProof | Answer]) -> None:
         must = request.purpose is AnswerPurpose.LIVE
-        proven = {place.version: place for place in resolved if self._proven(place.version, desk, must=must)}
-        total = len(proven) * len(request.prompts)
-        texts = self._engine.answer(list(proven), request.prompts, request.sampling, desk.cancelled)
-        for done, (version, text) in enumerate(texts, start=1):
-            answer = Answer(
-                prompt_id=request.prompts[text.index].prompt_id,
-                version=version,
-                text=text.text,
-                tokens=text.tokens,
-                finish_reason=text.finish_reason,
-                alias_generation=proven[version].generation,
-            )
-            _count(answer, PURPOSES[request.purpose])
-            desk.say(answer)
-            desk.progress(done, total)
+        places = {place.version: place for place in resolved}
+        done, total = 0, len(places) * len(request.prompts)
+        for lot in self._engine.residents.lots(list(places)):
+            proven = [version for version in lot if self._proven(version, desk, must=must)]
+            total -= (len(lot) - len(proven)) * len(request.prompts)
+            for version, text in self._engine.answer(proven, request.prompts, request.sampling, desk.cancelled):
+                answer = Answer(
+                    prompt_id=request.prompts[text.index].prompt_id,
+                    version=version,
+                    text=text.text,
+                    tokens=text.tokens,
+                    finish_reason=text.finish_reason,
+                    alias_generation=places[version].generation,
+                )
+                _count(answer, PURPOSES[request.purpose])
+                desk.say(answer)
+                done += 1
+                desk.progress(done, total)
 
     async def score(self, request: LogLikelihoodRequest, publish: Publish[ScoreEvent]) -> None:
         """The proof of each version, its option scores, then the KL of each from the base. Raises as `answer` does."""
@@ -70,28 +73,33 @@ class Answering:
         resolved: Sequence[Resolved],
         desk: Desk[LivenessProof | ScoredContinuation | KlFromBase],
     ) -> None:
-        proven = [place.version for place in resolved if self._proven(place.version, desk, must=False)]
-        total = len(proven) * (len(request.continuations) + len(request.kl_prompts))
-        done = 0
+        each = len(request.continuations) + len(request.kl_prompts)
         texts = [
             ScoredContinuationText(continuation.conversation, option, f"continuations[{i}].options[{j}]")
             for i, continuation in enumerate(request.continuations)
             for j, option in enumerate(continuation.options)
         ]
-        for version, scores in self._engine.score(proven, texts, desk.cancelled):
-            remaining = iter(scores)
-            for continuation in request.continuations:
-                options = tuple(_option(next(remaining)) for _ in continuation.options)
-                desk.say(
-                    ScoredContinuation(continuation_id=continuation.continuation_id, version=version, options=options)
-                )
-                done += 1
-            desk.progress(done, total)
         conversations = [prompt.conversation for prompt in request.kl_prompts]
-        for version, place, kl in self._engine.drift(proven, conversations, desk.cancelled):
-            desk.say(KlFromBase(prompt_id=request.kl_prompts[place].prompt_id, version=version, kl_per_token=kl))
-            done += 1
-            desk.progress(done, total)
+        lots = self._engine.residents.lots([place.version for place in resolved])
+        done, total = 0, sum(map(len, lots)) * each
+        for lot in lots:
+            proven = [version for version in lot if self._proven(version, desk, must=False)]
+            total -= (len(lot) - len(proven)) * each
+            for version, scores in self._engine.score(proven, texts, desk.cancelled):
+                remaining = iter(scores)
+                for continuation in request.continuations:
+                    options = tuple(_option(next(remaining)) for _ in continuation.options)
+                    desk.say(
+                        ScoredContinuation(
+                            continuation_id=continuation.continuation_id, version=version, options=options
+                        )
+                    )
+                    done += 1
+                desk.progress(done, total)
+            for version, place, kl in self._engine.drift(proven, conversations, desk.cancelled):
+                desk.say(KlFromBase(prompt_id=request.kl_prompts[place].prompt_id, version=version, kl_per_token=kl))
+                done += 1
+                desk.progress(done, total)
 
     def _proven(self, version: str, desk: Desk[LivenessProof], *, must: bool) -> bool:
         """Publishes the proof; whether the version may speak. Raises Corrupt for one that `must` and may not."""

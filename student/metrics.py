@@ -6,7 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 CANDIDATES = Counter("seal_student_candidates", "Candidates trained, reused or failed.", ["outcome"])
 TRAINED_TOKENS = Counter("seal_student_trained_tokens", "Tokens of training examples that were trained on.")
-TRAINING_SPEED = Gauge("seal_student_training_tokens_per_second", "Tokens a second of the update under way.")
+TRAINING_SPEED = Gauge("seal_student_training_tokens_per_second", "Tokens a second of the updates under way, together.")
 TRAINING_LOSS = Gauge("seal_student_training_loss", "Mean loss a counted token of the last update.", ["epoch"])
 TRAINING_SECONDS = Histogram(
     "seal_student_training_seconds", "Time of one candidate's update.", buckets=(1, 3, 10, 30, 60, 120, 300, 900, 3600)

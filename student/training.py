@@ -204,7 +204,12 @@ class Training:
             software=self._software,
             replay_share=plan.mixture.replay_share,
         )
-        version = self._store.put(outcome.adapter, made)
+        try:
+            version = self._store.put(outcome.adapter, made)
+            wanted = self._scaled(plan, version)
+        except Corrupt as error:
+            metrics.CANDIDATES.labels("failed").inc()
+            return FailedCandidate(candidate_id=candidate_id, reason=error.reason, detail=error.message)
         metrics.CANDIDATES.labels("trained").inc()
         metrics.TRAINED_TOKENS.inc(outcome.tokens)
         metrics.TRAINING_SECONDS.observe(outcome.seconds)
@@ -213,4 +218,4 @@ class Training:
         self._log.info(
             "candidate trained", candidate_id=candidate_id, version=version.version, seconds=round(outcome.seconds, 1)
         )
-        return TrainedCandidate(candidate_id=candidate_id, version=self._scaled(plan, version))
+        return TrainedCandidate(candidate_id=candidate_id, version=wanted)

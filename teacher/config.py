@@ -81,7 +81,7 @@ class LearnSettings(Config):
         default="", pattern=r"^(|cpu|cuda(:\d+)?)$", description="where it trains; empty: the model's device"
     )
     train_tokens: int = Field(
-        default=1_024, ge=16, description="padded tokens of one forward pass: what the M-step's memory grows with"
+        default=1_024, ge=16, description="tokens of one forward pass: what the M-step's memory grows with"
     )
     timeout_seconds: float = Field(default=7_200.0, gt=0, description="longest M-step")
 

@@ -117,7 +117,7 @@ class Answerer:
         for _ in range(new_tokens(sampling)):
             if cancelled():
                 raise Cancelled("answering was called off")
-            with self._attached.layout.holding(_spans(running), by_row=True):
+            with self._attached.layout.holding(_spans(running), rows=len(running), width=tokens_BT.shape[1]):
                 logits_BV = self._attached.model(
                     input_ids=tokens_BT,
                     attention_mask=attention_BT,
@@ -126,7 +126,7 @@ class Answerer:
                     use_cache=True,
                     logits_to_keep=1,
                 ).logits[:, -1]
-            drawn = self._draw(logits_BV.float().cpu(), running, sampling)
+            drawn = self._draw(logits_BV, running, sampling)
             staying = []
             for row, (sequence, token) in enumerate(zip(running, drawn, strict=True)):
                 ended = self._ended(sequence, token, sampling)
@@ -175,10 +175,10 @@ class Answerer:
     @staticmethod
     def _draw(logits_BV: torch.Tensor, sequences: Sequence[_Sequence], sampling: Sampling) -> list[int]:
         if sampling.temperature == 0:
-            return [int(token) for token in logits_BV.argmax(dim=-1)]
+            return list(logits_BV.argmax(dim=-1).tolist())
         return [
             _sample(logits_V, sampling, sequence.generator)
-            for logits_V, sequence in zip(logits_BV, sequences, strict=True)
+            for logits_V, sequence in zip(logits_BV.float().cpu(), sequences, strict=True)
         ]
 
 

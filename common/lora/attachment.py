@@ -100,6 +100,14 @@ class AttachedModel:
             factors.dropout, factors.generator = dropout, generator
         return attached.flat_P, grad_P
 
+    def generators(self) -> list[torch.Generator]:
+        """What draws the dropout of those adapters that the layout holds now."""
+        factors = (
+            next(layer.factors[span.name] for layer in self._layers.values() if span.name in layer.factors)
+            for span in self.layout.spans
+        )
+        return [f.generator for f in factors if f.dropout and f.generator is not None]
+
     def detach(self, name: str) -> None:
         """Removes an adapter and frees its memory."""
         if self._adapters.pop(name, None) is not None:

@@ -13,5 +13,11 @@ class EngineConfig(Config):
     train_tokens: int = Field(default=2_048, ge=16, description="tokens of one training forward pass, of all jobs")
     answer_tokens: int = Field(default=16_384, ge=16, description="padded tokens (prompt and answer) answered at once")
     score_tokens: int = Field(default=2_048, ge=16, description="padded tokens of one scoring forward pass")
+    train_memory_gib: float = Field(
+        default=0.0, ge=0, description="memory that training may take beside the base model; 0: what is free"
+    )
+    checkpointing: bool = Field(
+        default=False, description="train in a fraction of the memory and about four thirds of the time"
+    )
     resident_adapters: int = Field(default=16, ge=1, le=256, description="adapters kept attached to the base")
     end_of_text: bool = Field(default=True, description="end plain-text examples with one end-of-text token")

@@ -16,6 +16,7 @@ from common.lora.config import EngineConfig
 from common.lora.forward import LogitModel, passes
 from common.lora.likelihood import Continuation, ScoredText, Scorer, check, kl_per_token
 from common.lora.liveness import LivenessProver
+from common.lora.packing import check_packing
 from common.lora.proof import LivenessProof
 from common.lora.render import Renderer
 from common.lora.residency import BASE_VERSION, LoadAdapter, Residents
@@ -43,6 +44,7 @@ class LoraEngine:
         self.base = base
         self._score_tokens = config.score_tokens
         self.renderer = Renderer(base, end_of_text=config.end_of_text)
+        check_packing(base.model, base.device)
         self.attached = AttachedModel(base)
         logits = LogitModel(base.model, base.device)
         self.residents = Residents(self.attached, load, config.resident_adapters)
@@ -71,7 +73,10 @@ class LoraEngine:
         return self._trainer.train(jobs, report, cancelled, ended)
 
     def prove(self, version: str, parent: str = BASE_VERSION) -> LivenessProof:
-        """Whether `version`, trained from `parent`, truly answers. Raises NotFound."""
+        """Whether `version`, trained from `parent`, truly answers. Raises NotFound.
+
+        Versions of one lot (`residents.lots`) stay attached once they are proven: what is proven is what answers.
+        """
         return self._prover.prove(version, parent)
 
     def answer(
@@ -87,7 +92,10 @@ class LoraEngine:
         Raises InvalidRequest for a prompt that is too long, NotFound and Corrupt for a version, and Cancelled.
         """
         rendered = self._answerer.render(prompts, sampling)
-        for lot in self.residents.groups(versions):
+        for lot in self.residents.lots(versions):
+            for version in lot:
+                if version != BASE_VERSION:
+                    self.residents.ensure(version)
             yield from self._answerer.generate(lot, prompts, rendered, sampling, cancelled)
 
     def score(

@@ -62,8 +62,8 @@ class LogitModel:
         seen_MD = hidden_ND.index_select(0, chosen_M)
         grad_MD = torch.empty_like(seen_MD, requires_grad=False)
         losses = []
-        for part in torch.arange(len(chosen_M), device=chosen_M.device).split(CHUNK):  # type: ignore[no-untyped-call]
-            low, high = int(part[0]), int(part[-1]) + 1
+        for low in range(0, len(chosen_M), CHUNK):
+            high = low + CHUNK
             chunk = seen_MD[low:high].detach().requires_grad_()
             loss_M = torch.nn.functional.cross_entropy(self._head(chunk), targets_M[low:high], reduction="none")
             (grad_MD[low:high],) = torch.autograd.grad((loss_M * weights_M[low:high]).sum(), chunk)

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from common.errors import InvalidConfig
+
 
 @dataclass
 class Factors:
@@ -34,7 +36,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Span:
-    """Tokens [start, end) of the flattened batch that the adapter called `name` answers for; end None: to the last."""
+    """Rows [start, end) of the batch that the adapter called `name` answers for; end None: to the last."""
 
     name: str
     start: int
@@ -45,24 +47,37 @@ class Span:
 class Layout:
     """Whose tokens are whose, read by every layer of a model while it runs. No spans: the bare base.
 
-    by_row: spans count rows of the batch, whatever its width at the moment (which changes while answers grow).
+    rows: how many rows the batch has, of one length; every token of a packed row is a row of its own. 0: not said,
+    because one adapter answers for everything.
     """
 
     spans: Sequence[Span] = ()
-    by_row: bool = False
+    rows: int = 0
+    width: int = 1
     training: bool = False
     # Carries gradients to the first layers, whose inputs need none themselves.
     anchor: torch.Tensor = field(default_factory=lambda: torch.zeros((), requires_grad=True))
 
     @contextmanager
-    def holding(self, spans: Sequence[Span], *, by_row: bool = False, training: bool = False) -> Iterator[None]:
-        """Within, tokens belong as `spans` says; after, as before."""
-        before = (self.spans, self.by_row, self.training)
-        self.spans, self.by_row, self.training = spans, by_row, training
+    def holding(
+        self, spans: Sequence[Span], *, rows: int = 0, width: int = 1, training: bool = False
+    ) -> Iterator[None]:
+        """Within, tokens belong as `spans` says to a batch of `rows` x `width` tokens; after, as before."""
+        before = (self.spans, self.rows, self.width, self.training)
+        self.spans, self.rows, self.width, self.training = spans, rows, width, training
         try:
             yield
         finally:
-            self.spans, self.by_row, self.training = before
+            self.spans, self.rows, self.width, self.training = before
+
+    def stretch(self, span: Span, tokens: int) -> tuple[int, int | None]:
+        """Where a span's tokens lie among a layer's. Raises InvalidConfig when the layer was given others."""
+        if self.rows and tokens != self.rows * self.width:
+            raise InvalidConfig(
+                f"model: a linear layer sees {tokens} of {self.rows * self.width} tokens; such layers (of a mixture of "
+                "experts, for instance) cannot carry adapters: leave them out of the recipe's target_modules"
+            )
+        return span.start * self.width, None if span.end is None else span.end * self.width
 
 
 class LoraLinear(torch.nn.Module):
@@ -85,9 +100,9 @@ class LoraLinear(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: leading dimensions x I -> leading dimensions x O."""
-        width = x.shape[1] if self.layout.by_row else 1
+        tokens = x.numel() // self.in_features
         own = [
-            (self.factors[span.name], span.start * width, None if span.end is None else span.end * width)
+            (self.factors[span.name], *self.layout.stretch(span, tokens))
             for span in self.layout.spans
             if span.name in self.factors
         ]
@@ -120,17 +135,18 @@ class _Trained(torch.autograd.Function):
             _add_product(y_NO[start:end], low_NR, factors.b_OR.T, factors.scale)
             lows.append(low_NR)
             masks.append(mask_NI)
-        ctx.save_for_backward(x, base.weight, *lows)
-        ctx.own, ctx.masks = own, masks
+        ctx.save_for_backward(x, base.weight, *lows, *masks)
+        ctx.own = own
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        x, weight_OI, *lows = ctx.saved_tensors
+        x, weight_OI, *kept = ctx.saved_tensors
+        lows, masks = kept[: len(ctx.own)], kept[len(ctx.own) :]
         grad_NO = grads[0].flatten(0, -2)
         x_NI = x.flatten(0, -2)
         grad_x_NI = grad_NO @ weight_OI if ctx.needs_input_grad[0] else None
-        for (factors, start, end), low_NR, mask_NI in zip(ctx.own, lows, ctx.masks, strict=True):
+        for (factors, start, end), low_NR, mask_NI in zip(ctx.own, lows, masks, strict=True):
             own_NO = grad_NO[start:end].to(factors.b_OR.dtype)
             seen_NI = x_NI[start:end].to(factors.a_RI.dtype)
             grad_low_NR = (own_NO @ factors.b_OR).mul_(factors.scale)
@@ -158,5 +174,4 @@ def _dropout_mask(x_NI: torch.Tensor, factors: Factors) -> torch.Tensor | None:
     if factors.dropout == 0 or factors.generator is None:
         return None
     kept = 1.0 - factors.dropout
-    mask = torch.empty(x_NI.shape, dtype=x_NI.dtype).bernoulli_(kept, generator=factors.generator)
-    return mask.div_(kept).to(x_NI.device)
+    return torch.empty_like(x_NI).bernoulli_(kept, generator=factors.generator).div_(kept)

@@ -7,6 +7,7 @@ must have added exactly scaling * B A x with the file's own factors. Used by Lor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,10 +29,16 @@ PROBES = (
     "Write one sentence about the sea.",
     "Seven plus five equals twelve. Is that right?",
 )
+REFERENCE = "liveness-reference"
 # Below this, two runs that differ only in the order of float32 sums may already differ.
 SMALLEST_DISTANCE = 1e-5
 NOISE_FACTOR = 3.0
-RELATIVE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+# Noise of a layer's output, of its norm: roundings to the layer's type, and sums in another order.
+ROUNDINGS = 8.0
+SUM_ORDER = 1e-5
+# Of the update: what may be off.
+OFF = 0.05
+OFF_ALONG = 0.25
 
 
 @dataclass
@@ -119,8 +126,14 @@ class LivenessProver:
     def _reference(self, version: str) -> torch.Tensor:
         """Probe log-probabilities of base or parent. Kept: a version never changes, and there are few parents."""
         if version not in self._known:
-            with self._residents.active(version):
-                self._known[version] = self._scorer.token_log_probs(self._probes)
+            if version != BASE_VERSION:
+                # Not among the residents: it would push out a version that was proven for an answer.
+                self._attached.load(REFERENCE, self._load(version))
+            try:
+                with self._attached.active(None if version == BASE_VERSION else REFERENCE):
+                    self._known[version] = self._scorer.token_log_probs(self._probes)
+            finally:
+                self._attached.detach(REFERENCE)
         return self._known[version]
 
     def forget(self, version: str) -> None:
@@ -147,14 +160,26 @@ class LivenessProver:
         def check(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             x_I = inputs[0][0, -1]
             update_O = (x_I.float().cpu() @ a_RI.T @ b_OR.T) * scaling
-            expected_O = layer.base_layer(x_I).float().cpu() + update_O
-            tolerance = RELATIVE_TOLERANCE.get(output.dtype, 1e-3) * float(expected_O.abs().max() + 1e-6)
-            if bool((output[0, -1].float().cpu() - expected_O).abs().max() <= tolerance):
+            plain_O = layer.base_layer(x_I).float().cpu()
+            noise = (ROUNDINGS * torch.finfo(output.dtype).eps + SUM_ORDER) * float(plain_O.norm())
+            if is_there(output[0, -1].float().cpu() - plain_O, update_O, noise):
                 watched.right.add(path)
             else:
                 watched.wrong = watched.wrong or path
 
         return check
+
+
+def is_there(added_O: torch.Tensor, update_O: torch.Tensor, noise: float) -> bool:
+    """Whether a layer added this update and nothing else, as far as numbers with this noise can tell.
+
+    Along the update's own direction the noise of many outputs averages out: even in bfloat16 an update is missed that
+    is small beside what the layer says anyway.
+    """
+    norm = float(update_O.norm())
+    off = float((added_O - update_O).norm())
+    along = abs(float(added_O @ update_O) - norm**2)
+    return off <= OFF * norm + noise and along <= norm * (OFF_ALONG * norm + noise / math.sqrt(len(update_O)))
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:

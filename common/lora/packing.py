@@ -16,13 +16,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from common.errors import InvalidConfig
 
 IMPLEMENTATION = "seal_packed"
 # Longest padding of a group of sequences that are attended to together, as a share of the longest.
 WASTE = 0.25
+# Tokens of the sequences that an architecture is tried with.
+CHECK_LENGTHS = (24, 17, 5)
+CHECK_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4}
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class _Group:
     rows_SL: torch.Tensor
     inverse_M: torch.Tensor
     tokens_M: torch.Tensor
+
+    def on(self, device: torch.device) -> _Group:
+        return _Group(self.rows_SL.to(device), self.inverse_M.to(device), self.tokens_M.to(device))
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,15 @@ class Packed:
         starts = _starts(lengths)
         tokens = torch.tensor([token for sequence in sequences for token in sequence])
         positions = torch.cat([torch.arange(length) for length in lengths])
-        groups = tuple(_group([(starts[i], lengths[i]) for i in indices], device) for indices in _alike(lengths))
+        groups = [_group([(starts[i], lengths[i]) for i in indices]) for indices in _alike(lengths)]
         order_N = torch.empty(len(tokens), dtype=torch.long)
-        order_N[torch.cat([group.tokens_M.cpu() for group in groups])] = torch.arange(len(tokens))
-        return cls(tokens[None].to(device), positions[None].to(device), groups, order_N.to(device))
+        order_N[torch.cat([group.tokens_M for group in groups])] = torch.arange(len(tokens))
+        return cls(
+            tokens[None].to(device),
+            positions[None].to(device),
+            tuple(group.on(device) for group in groups),
+            order_N.to(device),
+        )
 
 
 @contextmanager
@@ -64,6 +76,29 @@ def packed_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+def check_packing(model: Any, device: torch.device) -> None:
+    """Raises InvalidConfig unless packed sequences see exactly what they see by themselves.
+
+    Layers that carry a state along the row (convolutions, recurrences), attention with sinks or a mask of its own: an
+    architecture may hold what packing does not know, and would train on other sequences' tokens without a word.
+    """
+    sequences = [range(length) for length in CHECK_LENGTHS]
+    with torch.inference_mode():
+        alone = [
+            model.get_decoder()(input_ids=torch.tensor([tokens], device=device), use_cache=False).last_hidden_state[0]
+            for tokens in sequences
+        ]
+        with packed_attention(model):
+            together = hidden_states(model, Packed.of(sequences, device))
+    expected = torch.cat(alone)
+    tolerance = CHECK_TOLERANCE.get(expected.dtype, 5e-2) * float(expected.abs().max())
+    kind = getattr(model.config, "model_type", "unknown")
+    if getattr(model.config, "attention_chunk_size", None):
+        raise InvalidConfig(f"model: architecture {kind} attends in chunks, which packed training does not know")
+    if not bool((together - expected).abs().max() <= tolerance):
+        raise InvalidConfig(f"model: architecture {kind} mixes sequences that are packed into one row")
 
 
 def hidden_states(model: Any, packed: Packed) -> torch.Tensor:
@@ -81,13 +116,15 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    packed: Packed,
+    packed: Packed | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """query 1 x H x N x D, key and value with as many heads or fewer -> 1 x N x H x D."""
+    if packed is None:
+        raise InvalidConfig("model: this architecture does not tell its attention layers where sequences begin")
     seen = []
     for group in packed.groups:
         qkv = [_Rows.apply(part[0].transpose(0, 1), group).transpose(1, 2) for part in (query, key, value)]  # type: ignore[no-untyped-call]
@@ -111,12 +148,11 @@ def _causal(
         return attended
     distance_LL = torch.arange(length, device=q.device)[:, None] - torch.arange(length, device=q.device)
     allowed_LL = (distance_LL >= 0) & (distance_LL < (window or length))
-    if softcap is None:
-        return torch.nn.functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=allowed_LL, scale=scaling, enable_gqa=few
-        )
     if few:
+        # With a mask, the kernels that know grouped queries are slow ones on a GPU.
         k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], dim=1) for part in (k, v))
+    if softcap is None:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed_LL, scale=scaling)
     scores = (q @ k.transpose(2, 3)) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
     scores = torch.tanh(scores / softcap) * softcap
     return scores.masked_fill(~allowed_LL, float("-inf")).softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
@@ -165,7 +201,7 @@ def _alike(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _group(spans: Sequence[tuple[int, int]], device: torch.device) -> _Group:
+def _group(spans: Sequence[tuple[int, int]]) -> _Group:
     longest = max(length for _, length in spans)
     rows_SL = torch.zeros((len(spans), longest), dtype=torch.long)
     padding_SL = torch.ones((len(spans), longest), dtype=torch.bool)
@@ -175,7 +211,7 @@ def _group(spans: Sequence[tuple[int, int]], device: torch.device) -> _Group:
         padding_SL[row, :length] = False
     inverse_M = (~padding_SL).flatten().nonzero()[:, 0]
     tokens_M = rows_SL.flatten()[inverse_M]
-    return _Group(*(part.to(device) for part in (rows_SL, inverse_M, tokens_M)))
+    return _Group(rows_SL, inverse_M, tokens_M)
 
 
 def _starts(lengths: Sequence[int]) -> list[int]:
@@ -185,11 +221,6 @@ def _starts(lengths: Sequence[int]) -> list[int]:
     return starts
 
 
-def _attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> Any:
-    attend = _attend if "packed" in kwargs else sdpa_attention_forward
-    return attend(module, query, key, value, attention_mask, **kwargs)
-
-
-ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _attention)
+ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _attend)
 # Who attends to whom is the packed row's to say: no mask is made.
 ALL_MASK_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, lambda *_, **__: None)

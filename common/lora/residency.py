@@ -38,15 +38,10 @@ class Residents:
         with self._attached.active(None if version == BASE_VERSION else version):
             yield
 
-    def groups(self, versions: Sequence[str]) -> Iterator[list[str]]:
-        """The versions in lots that can stand on the base together, each attached when it is its turn."""
-        waiting = list(dict.fromkeys(versions))
-        while waiting:
-            lot, waiting = waiting[: self._limit], waiting[self._limit :]
-            for version in lot:
-                if version != BASE_VERSION:
-                    self.ensure(version)
-            yield lot
+    def lots(self, versions: Sequence[str]) -> list[list[str]]:
+        """The versions, each once, in lots that can stand on the base together."""
+        once = list(dict.fromkeys(versions))
+        return [once[start : start + self._limit] for start in range(0, len(once), self._limit)]
 
     def ensure(self, version: str) -> None:
         """Attaches a version unless it is. Raises what loading raises, and Corrupt when it does not fit the base."""

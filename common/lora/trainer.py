@@ -2,31 +2,38 @@
 
 The sequences of several jobs stand packed in one row, each job's tokens together, so that the base runs over all of
 them at once while every job has its own factors, gradients, optimizer, schedule and clip norm. Jobs are taken up
-longest first, as many as the token budget holds; one that has ended makes room for the next (continuous batching). A
-job that fails never touches the others: nothing is ever summed over jobs. Trained alone, the same (parent, examples,
+longest first, as many as the token budget and the memory hold; one that has ended makes room for the next (continuous
+batching). A job that fails never touches the others: nothing is ever summed over jobs, and a pass that was too large is
+run again job by job. Trained alone, the same (parent, examples,
 recipe, seed, kind of device, threads) gives the same bytes; in company, the same to the last bits that a batch's shape
 leaves.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 
-from common.errors import Cancelled, InvalidRequest
+from common.errors import Cancelled, InvalidConfig, InvalidRequest
 from common.lora.adapter_format import AdapterSpec
 from common.lora.attachment import AttachedModel
+from common.lora.checkpointing import checkpointed
 from common.lora.config import EngineConfig
 from common.lora.forward import LogitModel
 from common.lora.layers import Span
+from common.lora.memory import GIB, TrainMemory
 from common.lora.packing import Packed, hidden_states, packed_attention
 from common.lora.render import ExampleRefused, Rendered, Renderer, checked
-from common.lora.update import NotFinite, TrainedAdapter, TrainJob, Update, set_
+from common.lora.update import NotFinite, TrainedAdapter, TrainJob, Update, fresh_spec, set_
 from common.types import Recipe
 
 NON_FINITE = "NON_FINITE_LOSS"
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+SMALLER = "a smaller rank, batch_size or max_tokens, engine.train_tokens or engine.checkpointing makes it smaller"
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class FailedJob:
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """How far a job is; `job` of `jobs` have ended, `loss` is the last step's."""
+    """How far a job is; `job` of `jobs` have ended, `loss` is the last step's, the speed that of all jobs together."""
 
     job_id: str
     job: int
@@ -62,6 +69,21 @@ class _Share:
     update: Update
     examples: list[Rendered] = field(default_factory=list)
 
+    @property
+    def tokens(self) -> int:
+        return sum(len(example.tokens) for example in self.examples)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A job that was not taken up yet. share: tokens that one of its passes may have, at most; bytes: while trained."""
+
+    number: int
+    job: TrainJob
+    examples: Sequence[Rendered]
+    share: int
+    bytes: int
+
 
 class Trainer:
     """Runs jobs on an attached model. Used by LoraEngine."""
@@ -72,6 +94,8 @@ class Trainer:
         self._renderer = renderer
         self._budget = config.train_tokens
         self._device = attached.base.device
+        self._memory = TrainMemory(attached, config)
+        self._checkpointing = config.checkpointing
 
     def train(
         self,
@@ -81,17 +105,20 @@ class Trainer:
         ended: Callable[[Outcome], None] = lambda _: None,
     ) -> list[Outcome]:
         """One result or failure a job, in order. Raises Cancelled at the next step once `cancelled()` says so."""
-        work = _Work(self._attached, self._budget, report, ended)
+        if self._attached.model.dtype is torch.float16:
+            raise InvalidConfig("model.dtype: float16 loses small gradients; train in bfloat16 or float32")
+        work = _Work(self._attached, self._memory, self._budget, report, ended)
         for number, job in enumerate(jobs):
             try:
-                work.waiting.append((number, job, self._rendered(job)))
+                work.wait(number, job, self._rendered(job))
             except (ExampleRefused, InvalidRequest) as error:
                 work.end(number, FailedJob(job.job_id, error.reason, error.message))
         work.total = len(jobs)
         # Longest first: what is long would otherwise be trained alone at the end.
-        work.waiting.sort(key=lambda entry: (-_total_tokens(entry[1], entry[2]), entry[0]))
+        work.waiting.sort(key=lambda entry: (-_total_tokens(entry.job, entry.examples), entry.number))
+        rerun = checkpointed(self._attached) if self._checkpointing else nullcontext()
         try:
-            with packed_attention(self._attached.model), torch.enable_grad():
+            with packed_attention(self._attached.model), torch.enable_grad(), rerun:
                 while work.active or work.waiting:
                     work.fill()
                     if work.active and cancelled():
@@ -113,22 +140,39 @@ class Trainer:
 
     def _round(self, work: _Work) -> None:
         """One step of every job that is under way, in as few passes as the budget allows."""
-        losses = dict.fromkeys(work.active, 0.0)
-        too_large: set[int] = set()
-        for shares in cut_into_passes(list(work.active.values()), self._budget):
+        updates = list(work.active.values())
+        losses = {update.slot: 0.0 for update in updates}
+        too_large: dict[str, Update] = {}
+        for shares in cut_into_passes(updates, self._budget, work.room()):
             for share in shares:
                 share.update.alone = share.update.alone and len(shares) == 1
-            try:
-                for number, loss in zip(work.numbers(shares), self._pass(shares), strict=True):
-                    losses[number] += loss
-            except torch.OutOfMemoryError:
-                too_large.update(work.numbers(shares))
+            if not self._passed(shares, losses):
+                too_large |= {share.update.slot: share.update for share in shares}
+        for update in too_large.values():
+            # By itself it may fit. Its dropout was drawn once already, so its bytes are not those of a job alone.
+            update.alone = False
+            update.forget_gradients()
+            losses[update.slot] = 0.0
+            if not all(self._passed([share], losses) for share in _shares(update, self._budget)):
+                losses.pop(update.slot)
         for number, update in list(work.active.items()):
-            if number in too_large:
-                detail = "the device has not enough memory for this update"
-                work.leave(number, update, FailedJob(update.job.job_id, "OUT_OF_MEMORY", detail))
+            if update.slot in losses:
+                work.step(number, update, losses[update.slot])
             else:
-                work.step(number, update, losses[number])
+                work.leave(number, update, _too_large(update.job, "the device has not enough memory"))
+
+    def _passed(self, shares: Sequence[_Share], losses: dict[str, float]) -> bool:
+        """Runs a pass and adds each share's loss to its job's; False when the device has not enough memory."""
+        started = time.perf_counter()
+        try:
+            for share, loss in zip(shares, self._pass(shares), strict=True):
+                losses[share.update.slot] += loss
+        except torch.OutOfMemoryError:
+            return False
+        spent, tokens = time.perf_counter() - started, sum(share.tokens for share in shares)
+        for share in shares:
+            share.update.seconds += spent * share.tokens / tokens
+        return True
 
     def _pass(self, shares: Sequence[_Share]) -> list[float]:
         """Adds gradients of the mean loss a counted token of each job's step; returns each share's summed loss."""
@@ -137,7 +181,7 @@ class Trainer:
         chosen_M = torch.tensor(aims.positions, device=self._device)
         targets_M = packed.tokens_1N[0].index_select(0, chosen_M + 1)
         weights_M = torch.tensor(aims.weights, device=self._device, dtype=self._attached.dtype)
-        with self._attached.layout.holding(aims.spans, training=True):
+        with self._attached.layout.holding(aims.spans, rows=packed.tokens_1N.shape[1], training=True):
             hidden_ND = hidden_states(self._attached.model, packed)
             losses_M = self._logits.backward(hidden_ND, chosen_M, targets_M, weights_M)
         return [float(part.double().sum()) for part in torch.split(losses_M, aims.counts)]
@@ -171,77 +215,121 @@ def _aims(shares: Sequence[_Share]) -> _Aims:
 class _Work:
     """Jobs that wait, jobs under way by their number, and what the others came to."""
 
-    def __init__(self, attached: AttachedModel, budget: int, report: Report, ended: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self,
+        attached: AttachedModel,
+        memory: TrainMemory,
+        budget: int,
+        report: Report,
+        ended: Callable[[Outcome], None],
+    ) -> None:
         self._attached = attached
+        self._memory = memory
+        self._available = memory.available()
         self._budget = budget
         self._report = report
         self._ended = ended
-        self.waiting: list[tuple[int, TrainJob, list[Rendered]]] = []
+        self._started = time.perf_counter()
+        self._tokens = 0
+        self.waiting: list[_Waiting] = []
         self.active: dict[int, Update] = {}
+        self._bytes: dict[int, int] = {}
         self.outcomes: dict[int, Outcome] = {}
         self.total = 0
 
+    def wait(self, number: int, job: TrainJob, examples: Sequence[Rendered]) -> None:
+        """Puts a job in line, or ends it with the reason why it will never fit."""
+        longest = max(len(example.tokens) for example in examples)
+        batch = min(set_(job.recipe.batch_size), len(examples))
+        share = max(longest, min(self._budget, batch * longest))
+        spec = job.parent.spec if job.parent is not None else fresh_spec(job.recipe, self._attached.base.digest.sha256)
+        size = self._memory.adapter(spec)
+        needed = size + share * self._memory.token()
+        if needed > self._available:
+            detail = f"training takes about {needed / GIB:.1f} GiB and {self._available / GIB:.1f} are there"
+            self.end(number, _too_large(job, detail))
+            return
+        self.waiting.append(_Waiting(number, job, examples, share, size))
+
+    def room(self) -> int:
+        """Tokens of one pass of several jobs: the budget, or what memory the adapters leave."""
+        return min(self._budget, (self._available - sum(self._bytes.values())) // self._memory.token())
+
     def fill(self) -> None:
-        """Takes up waiting jobs as long as a step of each still fits into the budget; one at least."""
+        """Takes up waiting jobs as long as a step of each still fits into budget and memory; one at least."""
         used = float(sum(_step_tokens(update) for update in self.active.values()))
         for entry in list(self.waiting):
-            number, job, examples = entry
-            mean = sum(len(e.tokens) for e in examples) / len(examples) * set_(job.recipe.batch_size)
-            if self.active and used + mean > self._budget:
+            batch = min(set_(entry.job.recipe.batch_size), len(entry.examples))
+            step = sum(len(e.tokens) for e in entry.examples) / len(entry.examples) * batch
+            largest = max([entry.share, *(_largest(update, self._budget) for update in self.active.values())])
+            needed = sum(self._bytes.values()) + entry.bytes + largest * self._memory.token()
+            if self.active and (used + step > self._budget or needed > self._available):
                 return
             self.waiting.remove(entry)
-            slot = f"training-{number}"
-            try:
-                self.active[number] = Update(job, examples, self._attached, slot)
-                used += mean
-            except InvalidRequest as error:
-                self._attached.detach(slot)
-                self.end(number, FailedJob(job.job_id, error.reason, error.message))
+            if self._take_up(entry):
+                used += step
 
-    def numbers(self, shares: Sequence[_Share]) -> list[int]:
-        by_slot = {update.slot: number for number, update in self.active.items()}
-        return [by_slot[share.update.slot] for share in shares]
+    def _take_up(self, entry: _Waiting) -> bool:
+        slot = f"training-{entry.number}"
+        try:
+            self.active[entry.number] = Update(entry.job, entry.examples, self._attached, slot)
+            self._bytes[entry.number] = entry.bytes
+        except InvalidRequest as error:
+            self.end(entry.number, FailedJob(entry.job.job_id, error.reason, error.message))
+        except torch.OutOfMemoryError:
+            self.end(entry.number, _too_large(entry.job, "the device has not enough memory for the adapter"))
+        finally:
+            if entry.number not in self.active:
+                self._attached.detach(slot)
+        return entry.number in self.active
 
     def step(self, number: int, update: Update, loss: float) -> None:
         """Lets a job take its step, and end if that was its last or broke it."""
         try:
+            self._tokens += _step_tokens(update)
             update.advance(loss)
-            job = update.job
-            speed = update.tokens / max(update.seconds, 1e-9)
+            speed = self._tokens / max(time.perf_counter() - self._started, 1e-9)
             self._report(
-                TrainProgress(job.job_id, len(self.outcomes), self.total, update.step, update.steps, update.loss, speed)
+                TrainProgress(
+                    update.job.job_id, len(self.outcomes), self.total, update.step, update.steps, update.loss, speed
+                )
             )
             if update.ended:
                 self.leave(number, update, update.result())
         except NotFinite as error:
             self.leave(number, update, FailedJob(update.job.job_id, NON_FINITE, str(error)))
+        except torch.OutOfMemoryError:
+            self.leave(number, update, _too_large(update.job, "the device has not enough memory for the optimizer"))
 
     def end(self, number: int, outcome: Outcome) -> None:
         self.outcomes[number] = outcome
         self._ended(outcome)
 
     def leave(self, number: int, update: Update, outcome: Outcome) -> None:
-        del self.active[number]
+        del self.active[number], self._bytes[number]
         self._attached.detach(update.slot)
         self.end(number, outcome)
 
 
-def cut_into_passes(updates: Sequence[Update], budget: int) -> list[list[_Share]]:
-    """Each job's next step, in as few passes as hold it.
+def _too_large(job: TrainJob, problem: str) -> FailedJob:
+    return FailedJob(job.job_id, OUT_OF_MEMORY, f"{problem}; {SMALLER}")
+
+
+def cut_into_passes(updates: Sequence[Update], budget: int, room: int) -> list[list[_Share]]:
+    """Each job's next step, in as few passes as hold it: `room` tokens each, more only for one job's share.
 
     A step that is larger than the budget is cut as it would be cut if its job were alone: where the cuts lie decides
     which numbers its dropout draws.
     """
     passes: list[list[_Share]] = []
-    used = budget
+    used = 0
     for update in updates:
         for share in _shares(update, budget):
-            tokens = sum(len(example.tokens) for example in share.examples)
-            if used + tokens > budget:
+            if not passes or used + share.tokens > room:
                 passes.append([])
                 used = 0
             passes[-1].append(share)
-            used += tokens
+            used += share.tokens
     return passes
 
 
@@ -255,6 +343,11 @@ def _shares(update: Update, budget: int) -> list[_Share]:
         shares[-1].examples.append(example)
         used += len(example.tokens)
     return shares
+
+
+def _largest(update: Update, budget: int) -> int:
+    """Tokens of the largest pass that the job's next step needs."""
+    return max(share.tokens for share in _shares(update, budget))
 
 
 def _step_tokens(update: Update) -> int:

@@ -6,7 +6,6 @@ Everything random derives from the job's seed and nothing from who else is being
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -71,17 +70,18 @@ class Update:
         self.slot = slot
         self.alone = True
         self.tokens = 0
+        # Of the passes' time, as much as this job's tokens are of theirs.
+        self.seconds = 0.0
         self.loss = 0.0
         self._examples = examples
         self._attached = attached
-        self._started = time.monotonic()
         order = torch.Generator().manual_seed(derive_seed("example-order", job.seed))
         plan = shuffled_batches(len(examples), set_(recipe.batch_size), set_(recipe.epochs), order)
         self._steps = [(epoch, batch) for epoch, batches in enumerate(plan) for batch in batches]
         self._losses = [[0.0, 0] for _ in plan]
         self.step = 0
         self._attach()
-        dropout = torch.Generator().manual_seed(derive_seed("dropout", job.seed))
+        dropout = torch.Generator(attached.base.device).manual_seed(derive_seed("dropout", job.seed))
         flat_P, grad_P = attached.train(slot, dropout=set_(recipe.dropout), generator=dropout)
         self._flat = torch.nn.Parameter(flat_P, requires_grad=True)
         self._flat.grad = grad_P
@@ -98,13 +98,13 @@ class Update:
         return self.step >= self.steps
 
     @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    @property
     def pending(self) -> list[Rendered]:
         """The examples of the next step."""
         return [self._examples[i] for i in self._steps[self.step][1]]
+
+    def forget_gradients(self) -> None:
+        """Back to before the step's first pass."""
+        self._optimizer.zero_grad(set_to_none=False)
 
     def advance(self, summed_loss: float) -> None:
         """Takes a step with the gradients that have been added up. Raises NotFinite.

@@ -24,10 +24,19 @@ class ModelConfig(Config):
         description="folder of safetensors, hub id, or package:NAME/FILE.gguf (a file that a Python package carries)",
     )
     revision: str | None = Field(default=None, description="commit or tag of a hub id")
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="of the base's weights; auto: float32 on a CPU, bfloat16 on a GPU"
+    )
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     threads: int = Field(default=0, ge=0, le=512, description="threads of one operation; 0 takes torch's default")
     cache_dir: Path = Field(default_factory=default_cache_dir, description="converted models and digests")
     system_prompt: str = Field(
         default="", max_length=8_192, description="put before conversations without one; empty: the template's own"
     )
+
+    @property
+    def precision(self) -> str:
+        """The type of the base's weights, by torch's name."""
+        if self.dtype == "auto":
+            return "float32" if self.device == "cpu" else "bfloat16"
+        return self.dtype

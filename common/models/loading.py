@@ -6,6 +6,7 @@ answers with torch.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,18 @@ def load_model(config: ModelConfig) -> BaseModel:
         torch.set_num_threads(config.threads)
     # A nearly converged update is full of denormal numbers, which x86 computes many times slower.
     torch.set_flush_denormal(True)
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InvalidConfig(f"model.device: {config.device} is not available here")
+    if config.device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise InvalidConfig(f"model.device: {config.device} is not available here")
+        # The same job is to give the same adapter; where no such kernel exists, torch warns.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=getattr(torch, config.dtype),
+            dtype=getattr(torch, config.precision),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

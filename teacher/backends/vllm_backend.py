@@ -178,7 +178,7 @@ def _start_engine(folder: Path, model: ModelConfig, settings: VllmSettings) -> A
 
     arguments = AsyncEngineArgs(
         model=str(folder),
-        dtype=model.dtype,
+        dtype=model.precision,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         enable_lora=True,

@@ -12,7 +12,9 @@ import torch
 from common.errors import NotFound
 from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import WEIGHTS_FILE, Adapter
+from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
+from common.lora.liveness import ROUNDINGS, SUM_ORDER, is_there
 from common.lora.proof import Liveness
 from common.lora.update import TrainedAdapter, TrainJob
 from common.models.loading import BaseModel, load_model
@@ -121,3 +123,30 @@ def test_a_swapped_file_is_invalid_even_while_the_right_one_is_resident(
 def test_an_unknown_version_has_no_proof_at_all(engine: LoraEngine) -> None:
     with pytest.raises(NotFound):
         engine.prove("c" * 64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share", [0.02, 0.2, 2.0])
+def test_an_update_is_seen_and_missed_however_small_it_is_beside_its_layer(dtype: torch.dtype, share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    plain_O, update_O, other_O = torch.randn(3, 2_048, generator=generator)
+    update_O, other_O = share * update_O, share * other_O
+    noise = (ROUNDINGS * torch.finfo(dtype).eps + SUM_ORDER) * float(plain_O.norm())
+
+    def added(update: torch.Tensor) -> torch.Tensor:
+        said_O: torch.Tensor = (plain_O + update).to(dtype).float() - plain_O.to(dtype).float()
+        return said_O
+
+    assert is_there(added(update_O), update_O, noise)
+    assert not is_there(added(torch.zeros_like(update_O)), update_O, noise)
+    assert not is_there(added(other_O), update_O, noise)
+    assert not is_there(added(update_O / 2), update_O, noise)
+
+
+def test_a_parent_that_is_looked_at_pushes_no_proven_version_out(
+    tiny_folder: Path, folders: AdapterFolders, adapters: list[Adapter]
+) -> None:
+    engine = LoraEngine(load_model(tiny_config(tiny_folder)), EngineConfig(resident_adapters=1), folders.get)
+    parent, _, child = (folders.put(adapter, base_model="tiny").sha256 for adapter in adapters)
+    assert engine.prove(child, parent).liveness is Liveness.LIVE
+    assert engine.residents.versions == engine.attached.attached == (child,)

@@ -1,8 +1,9 @@
-"""Training: reproducible, exact under padding, and each candidate by itself."""
+"""Training: reproducible, exact in company, within memory, and each candidate by itself."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.peft_loop import distance, train_with_peft
+from benchmarks.peft_loop import distance, start_of, train_with_peft
 from common.canonical import digest_bytes
 from common.errors import Cancelled
 from common.lora.adapter_format import Adapter
 from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
-from common.lora.trainer import FailedJob, TrainProgress
-from common.lora.update import TrainedAdapter, TrainJob, Update
+from common.lora.memory import GIB, TrainMemory
+from common.lora.trainer import FailedJob, Trainer, TrainProgress
+from common.lora.update import TrainedAdapter, TrainJob, fresh_spec, set_
 from common.models.loading import BaseModel, load_model
 from common.types import Example, Recipe
 from tests.support.examples import EXAMPLES, RECIPE
@@ -79,16 +81,25 @@ SHAPES = st.builds(
 
 
 @pytest.fixture(scope="module")
-def exact(tiny_folder: Path) -> LoraEngine:
-    """An engine in float64, where equal means equal."""
+def exact(tiny_folder: Path) -> BaseModel:
+    """A model in float64, where equal means equal."""
     base = load_model(tiny_config(tiny_folder))
     base.model.double()
-    return LoraEngine(base, EngineConfig(train_tokens=96))
+    return base
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(shapes=st.lists(SHAPES, min_size=2, max_size=6))
-def test_any_mixture_gives_each_candidate_the_adapter_that_it_gets_alone(exact: LoraEngine, shapes: list[Any]) -> None:
+@given(
+    shapes=st.lists(SHAPES, min_size=2, max_size=6),
+    # One example at a time, some of a step, or everything in one row.
+    budget=st.sampled_from([96, 512, 4_096]),
+    checkpointing=st.booleans(),
+)
+def test_any_mixture_gives_each_candidate_the_adapter_that_it_gets_alone(
+    exact: BaseModel, shapes: list[Any], budget: int, checkpointing: bool
+) -> None:
+    engine = LoraEngine(exact, EngineConfig(train_tokens=budget, checkpointing=checkpointing))
+    by_itself = LoraEngine(exact, EngineConfig(train_tokens=budget))
     jobs = [
         job(
             f"j{place}",
@@ -107,19 +118,13 @@ def test_any_mixture_gives_each_candidate_the_adapter_that_it_gets_alone(exact: 
         )
         for place, (rank, epochs, batch, targets, count, rate) in enumerate(shapes)
     ]
-    together = trained(exact, *jobs)
+    together = trained(engine, *jobs)
+    if budget == 4_096:
+        assert not any(outcome.alone for outcome in together), "all of them begin in one row"
     for one, outcome in zip(jobs, together, strict=True):
-        (alone,) = trained(exact, one)
+        (alone,) = trained(by_itself, one)
         assert alone.alone
-        assert distance(outcome.adapter.tensors, alone.adapter.tensors, fresh(exact, one)) <= 1e-10
-
-
-def fresh(engine: LoraEngine, of: TrainJob) -> dict[str, torch.Tensor]:
-    """The factors that a job starts from."""
-    update = Update(of, [], engine.attached, "fresh")
-    start = {name: tensor.clone() for name, tensor in engine.attached.factors("fresh").items()}
-    engine.attached.detach(update.slot)
-    return start
+        assert distance(outcome.adapter.tensors, alone.adapter.tensors, start_of(by_itself, one)) <= 1e-10
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -136,7 +141,7 @@ def test_the_adapter_is_the_one_that_plain_peft_trains(tiny_folder: Path, double
     for one, outcome in zip(jobs, trained(engine, *jobs), strict=True):
         rendered = [engine.renderer.example(example, max_tokens=256) for example in EXAMPLES]
         reference = train_with_peft(untouched, one, rendered)
-        assert distance(outcome.adapter.tensors, reference, fresh(engine, one)) <= (1e-10 if double else 1e-3)
+        assert distance(outcome.adapter.tensors, reference, start_of(engine, one)) <= (1e-10 if double else 1e-3)
 
 
 def test_one_failing_candidate_fails_alone(tiny_base: BaseModel) -> None:
@@ -155,9 +160,80 @@ def test_one_failing_candidate_fails_alone(tiny_base: BaseModel) -> None:
     )
     reasons = [outcome.reason if isinstance(outcome, FailedJob) else "" for outcome in outcomes]
     assert reasons == ["EXAMPLE_TOO_LONG", "", "NON_FINITE_LOSS", "INVALID_REQUEST", ""]
-    good, also_good = (outcome for outcome in outcomes if isinstance(outcome, TrainedAdapter))
-    assert digest(good.adapter) == digest(also_good.adapter)
+    for outcome in outcomes:
+        if isinstance(outcome, TrainedAdapter):
+            assert distance(outcome.adapter.tensors, start.adapter.tensors, start_of(engine, job())) <= 1e-4
     assert engine.attached.attached == ()
+
+
+def no_room_together(engine: LoraEngine, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """The device runs out of memory in passes of more than `room` tokens."""
+    original = Trainer._pass
+
+    def passing(self: Trainer, shares: Sequence[Any]) -> list[float]:
+        losses = original(self, shares)
+        if sum(share.tokens for share in shares) > room:
+            raise torch.OutOfMemoryError("gradients are half there")
+        return losses
+
+    monkeypatch.setattr(Trainer, "_pass", passing)
+
+
+def test_what_is_too_large_together_is_trained_by_itself(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = LoraEngine(tiny_base)
+    jobs = [job("a"), job("b", seed=2), job("long", examples=[Example(text="word " * 60)])]
+    alone = [trained(engine, one)[0] for one in jobs[:2]]
+    no_room_together(engine, monkeypatch, room=150)
+    *fitting, long = engine.train(jobs)
+    assert isinstance(long, FailedJob)
+    assert long.reason == "OUT_OF_MEMORY"
+    assert "engine.checkpointing" in long.detail
+    for one, outcome, expected in zip(jobs, fitting, alone, strict=False):
+        assert isinstance(outcome, TrainedAdapter)
+        assert distance(outcome.adapter.tensors, expected.adapter.tensors, start_of(engine, one)) <= 1e-4
+    assert engine.attached.attached == ()
+
+
+def test_what_cannot_fit_is_refused_before_it_begins(tiny_folder: Path) -> None:
+    engine = LoraEngine(load_model(tiny_config(tiny_folder)), EngineConfig(train_memory_gib=0.005))
+    large = job("large", recipe=RECIPE.model_copy(update={"rank": 256, "target_modules": engine.linear_names}))
+    refused, fine = engine.train([large, job("fine")])
+    assert isinstance(refused, FailedJob)
+    assert (refused.reason, "GiB" in refused.detail) == ("OUT_OF_MEMORY", True)
+    assert isinstance(fine, TrainedAdapter)
+
+
+def test_candidates_wait_until_memory_is_free_and_come_out_the_same(tiny_base: BaseModel) -> None:
+    roomy = LoraEngine(tiny_base)
+    memory, spec = TrainMemory(roomy.attached, EngineConfig()), fresh_spec(RECIPE, tiny_base.digest.sha256)
+    longest = max(len(roomy.renderer.example(example, max_tokens=256).tokens) for example in EXAMPLES)
+    step = set_(RECIPE.batch_size) * longest * memory.token()
+    for_two = memory.logits() + 2.5 * memory.adapter(spec) + step
+    narrow = LoraEngine(tiny_base, EngineConfig(train_memory_gib=for_two / GIB))
+    jobs = [job(f"j{seed}", seed=seed) for seed in range(5)]
+    at_once: set[int] = set()
+    outcomes = narrow.train(jobs, report=lambda _: at_once.add(len(narrow.attached.attached)))
+    assert max(at_once) == 2
+    for one, outcome, expected in zip(jobs, outcomes, trained(roomy, *jobs), strict=True):
+        assert isinstance(outcome, TrainedAdapter)
+        assert distance(outcome.adapter.tensors, expected.adapter.tensors, start_of(roomy, one)) <= 1e-4
+
+
+def test_checkpointing_runs_layers_again_and_trains_the_same(tiny_base: BaseModel) -> None:
+    dropped = RECIPE.model_copy(update={"dropout": 0.3})
+    plain, frugal = LoraEngine(tiny_base), LoraEngine(tiny_base, EngineConfig(checkpointing=True))
+    calls: list[bool] = []
+    layer = tiny_base.model.get_decoder().layers[0].mlp
+    with layer.register_forward_pre_hook(lambda *_: calls.append(True)):
+        (kept,) = trained(plain, job(recipe=dropped))
+        once = len(calls)
+        (rerun,) = trained(frugal, job(recipe=dropped))
+    # Once more in each engine, to see what a token takes.
+    assert (once, len(calls) - once) == (1 + kept.steps, 1 + 2 * rerun.steps)
+    assert digest(kept.adapter) == digest(rerun.adapter)
+    assert not any(layer.training for layer in tiny_base.model.get_decoder().layers)
+    frugal_memory = TrainMemory(frugal.attached, EngineConfig(checkpointing=True))
+    assert frugal_memory.token() < TrainMemory(plain.attached, EngineConfig()).token()
 
 
 def test_an_update_starts_at_its_parent_and_keeps_its_rank_and_targets(tiny_base: BaseModel) -> None:

@@ -9,10 +9,12 @@ import pytest
 from common.contract.seal.v1 import student_pb2, types_pb2
 from common.convert import to_proto
 from common.errors import Conflict, Corrupt, InvalidRequest, NotFound
+from common.lora.config import EngineConfig
 from common.rpc.client import remote_errors
 from common.types import Prompt
+from student.config import StudentConfig
 from student.servicer import StudentServicer
-from tests.student.conftest import Client, answer_request
+from tests.student.conftest import Client, Serve, answer_request
 from tests.support.examples import prompts, tiny_edit
 
 PB = student_pb2
@@ -31,6 +33,17 @@ async def test_a_version_says_what_it_learned_and_the_base_does_not(client: Clie
     assert texts[version.version, "q0"].text == "Thirty days."
     assert texts[version.version, "q0"].finish_reason == PB.FINISH_REASON_STOP
     assert texts["base", "q0"].text != "Thirty days."
+
+
+async def test_more_versions_than_fit_are_proven_and_answer_in_turns(config: StudentConfig, serve: Serve) -> None:
+    narrow = config.model_copy(update={"engine": EngineConfig(resident_adapters=1)})
+    async with serve(narrow) as client:
+        versions = [(await client.trained(seed=seed)).version for seed in (1, 2)]
+        request = answer_request(prompts(2), *versions)
+        events = [event async for event in client.stub.Answer(request, timeout=60)]
+    said = [getattr(event, kind) for event in events if (kind := event.WhichOneof("event")) != "progress"]
+    assert [entry.version for entry in said] == [versions[0]] * 3 + [versions[1]] * 3
+    assert [type(entry) for entry in said] == [PB.LivenessProof, PB.Answer, PB.Answer] * 2
 
 
 async def test_asked_again_the_same_request_is_answered_from_its_job(client: Client) -> None:

@@ -102,9 +102,13 @@ async def test_a_broken_stream_attaches_again_and_trains_nothing_twice(
         await client.train(train_request(tiny_edit(), seeds=(1,)))
 
 
-async def test_progress_comes_with_loss_and_speed(client: Client) -> None:
-    events = [event async for event in client.stub.Train(train_request(tiny_edit()))]
+async def test_progress_comes_with_loss_and_speed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("student.workroom.HEARTBEAT_SECONDS", 0.01)
+    events = [event async for event in client.stub.Train(train_request(tiny_edit(BY_HEART)))]
     assert events[0].progress.phase == "waiting"
+    figures = [event.progress.figures for event in events if event.progress.figures]
+    assert figures
+    assert all(figure["loss"] > 0 and figure["tokens_per_second"] > 0 for figure in figures)
 
 
 async def test_an_update_on_a_version_keeps_the_lineage(client: Client) -> None:

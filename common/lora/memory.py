@@ -1,0 +1,114 @@
+"""What training takes of a device's memory, measured once on a small pass, and what there is.
+
+So work that cannot fit is refused before it begins, with the figures, and candidates are trained together only as far
+as they fit together. Bytes throughout.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from common.lora.adapter_format import AdapterSpec
+from common.lora.attachment import AttachedModel
+from common.lora.checkpointing import decoder_layers
+from common.lora.config import EngineConfig
+from common.lora.forward import CHUNK
+from common.lora.layers import Span
+from common.lora.packing import Packed, hidden_states, packed_attention
+
+PROBE = "memory-probe"
+PROBE_TOKENS = 64
+PROBE_RANK = 8
+GIB = 1 << 30
+# Of what is free: allocators need some room of their own.
+SHARE = 0.85
+# An adapter in training: its numbers, their gradients, and AdamW's two moments.
+COPIES = 4
+# Logits of a chunk, their softmax, and their gradient.
+LOGIT_COPIES = 3
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class TrainMemory:
+    """The memory that training on one attached model takes. Used by Trainer."""
+
+    def __init__(self, attached: AttachedModel, config: EngineConfig) -> None:
+        self._attached = attached
+        self._config = config
+        self._token_bytes = 0
+
+    def available(self) -> int:
+        """What training may take now, with the logits of a chunk taken off."""
+        given = int(self._config.train_memory_gib * GIB)
+        free = given or int(SHARE * free_bytes(self._attached.base.device))
+        return max(0, free - self.logits())
+
+    def logits(self) -> int:
+        """Logits of a chunk of positions, in float32."""
+        words = self._attached.model.get_output_embeddings().weight.shape[0]
+        return int(LOGIT_COPIES * CHUNK * words * 4)
+
+    def adapter(self, spec: AdapterSpec) -> int:
+        """An adapter of this spec while it is trained."""
+        numbers = sum(rows * columns for rows, columns in self._attached.shapes(spec).values())
+        return COPIES * numbers * self._attached.dtype.itemsize
+
+    def token(self) -> int:
+        """What a token of a pass leaves in memory for the way back."""
+        if not self._token_bytes:
+            kept = -(-self._measured() // PROBE_TOKENS)
+            layers = len(decoder_layers(self._attached.model))
+            if self._config.checkpointing and layers:
+                width = self._attached.model.get_input_embeddings().weight.shape[1]
+                kept = kept // layers + layers * width * self._attached.model.dtype.itemsize
+            self._token_bytes = kept
+        return self._token_bytes
+
+    def _measured(self) -> int:
+        """What autograd saves in a pass of PROBE_TOKENS tokens through an adapter on every linear layer."""
+        attached, base = self._attached, self._attached.base
+        spec = AdapterSpec(
+            rank=PROBE_RANK, alpha=PROBE_RANK, target_modules=attached.linear_names, base=base.digest.sha256
+        )
+        attached.attach(PROBE, spec, {name: torch.zeros(shape) for name, shape in attached.shapes(spec).items()})
+        weights = {parameter.untyped_storage().data_ptr() for parameter in attached.model.parameters()}
+        saved: dict[int, int] = {}
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        packed = Packed.of([[0] * PROBE_TOKENS], base.device)
+        whole = attached.layout.holding([Span(PROBE, 0, PROBE_TOKENS)], rows=PROBE_TOKENS, training=True)
+        try:
+            with packed_attention(attached.model), torch.enable_grad(), whole:
+                with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                    kept_alive = hidden_states(attached.model, packed)
+                del kept_alive
+        finally:
+            attached.detach(PROBE)
+        return sum(saved.values())
+
+
+def free_bytes(device: torch.device) -> int:
+    """What this process may still take: of the device, or of the machine within its container's limit."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    return min(int(psutil.virtual_memory().available), _within_container())
+
+
+def _within_container() -> int:
+    """Up to the limit of the control group (version 2); without one, more than any machine has."""
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        cached = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(cached.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        return 1 << 62
