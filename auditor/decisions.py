@@ -28,8 +28,7 @@ from common.errors import Conflict, NotPossible
 class Decisions:
     """The operator's desk. One decision on edits at a time, and one move of live."""
 
-    def __init__(self, student: Student, recorder: Recorder, views: Views, moves: Moves) -> None:
-        self._student = student
+    def __init__(self, recorder: Recorder, views: Views, moves: Moves) -> None:
         self._recorder = recorder
         self._views = views
         self._moves = moves
@@ -73,7 +72,7 @@ class Decisions:
         return await self._move(request, decided_by, rollback=True)
 
     async def _move(self, request: Promote | Rollback, decided_by: str, *, rollback: bool) -> VersionPromoted:
-        async with self._moves.turn(self._student):
+        async with self._moves.turn() as student:
             views = await self._views.current()
             content = digest_of([request.model_dump(mode="json"), rollback]).sha256
             step = f"decision:{request.request_id}"
@@ -84,16 +83,17 @@ class Decisions:
             if intended is not None and _repeated(intended, content):
                 intent = MoveIntended.model_validate(intended.payload)
             else:
-                intent = await self._intent(views, request, content)
+                intent = await self._intent(student, views, request, content)
             event = outcome(views, intent, request, decided_by, rollback=rollback)
             if intended is None:
                 intent = intent.model_copy(update={"step": step, "made": event})
                 await self._recorder.append(intent, step=f"intent:{request.request_id}")
-            return await uninterrupted(self._carry_out(intent, event, step))
+            return await uninterrupted(self._carry_out(student, intent, event, step))
 
-    async def _intent(self, views: Projections, request: Promote | Rollback, content: str) -> MoveIntended:
+    @staticmethod
+    async def _intent(student: Student, views: Projections, request: Promote | Rollback, content: str) -> MoveIntended:
         """Where live is to go from where it is."""
-        status = await self._student.status()
+        status = await student.status()
         named = request.version
         return MoveIntended(
             version=resolve_version(views, status, named) if named else before_live(views, status),
@@ -102,10 +102,12 @@ class Decisions:
             content=content,
         )
 
-    async def _carry_out(self, intent: MoveIntended, event: VersionPromoted, step: str) -> VersionPromoted:
+    async def _carry_out(
+        self, student: Student, intent: MoveIntended, event: VersionPromoted, step: str
+    ) -> VersionPromoted:
         """Live to where it is to go, previous to what was live, and the event."""
         if intent.version != intent.previous_version:
-            await self._student.set_alias(
+            await student.set_alias(
                 AliasOrder(
                     request_id=f"live-{digest_of([intent.content, intent.generation]).sha256}",
                     name=LIVE,
@@ -113,7 +115,7 @@ class Decisions:
                     expected_generation=intent.generation,
                 )
             )
-            await name_previous(self._student, intent.previous_version)
+            await name_previous(student, intent.previous_version)
         await self._recorder.append(event, step=step)
         return event
 

@@ -39,9 +39,17 @@ class Journal:
     @classmethod
     async def open(cls, recorder: Recorder, run_id: str) -> Journal:
         """Reads which steps of the run are done."""
-        links = await recorder.run(lambda: list(recorder.ledger.every_event(run_id=run_id)))
-        done = {link.step: EVENTS[link.type].model_validate(link.payload) for link in links if link.step is not None}
-        return cls(recorder, run_id, done)
+        journal = cls(recorder, run_id, {})
+        await journal.read_again()
+        return journal
+
+    async def read_again(self) -> None:
+        """Takes up steps that somebody else completed."""
+        ledger, run_id = self._recorder.ledger, self.run_id
+        links = await self._recorder.run(lambda: list(ledger.every_event(run_id=run_id)))
+        self._done = {
+            link.step: EVENTS[link.type].model_validate(link.payload) for link in links if link.step is not None
+        }
 
     def done(self, step: str) -> Event | None:
         """The event that completed a step."""

@@ -22,7 +22,7 @@ CANDIDATES_FAILED = Counter("seal_candidates_failed", "Candidates that could not
 RETENTION = Gauge("seal_retention", "Share of a suite that the newest scored version answers.", ["suite"])
 FORGOTTEN = Counter("seal_forgotten", "Retention questions right before and wrong after a judged update.")
 RUNS = Counter("seal_runs", "Runs by how they ended.", ["state"])
-LIVE = Gauge("seal_live_generation", "Generation of the live alias at the newest promotion.")
+LIVE = Gauge("seal_live_generation", "Generation of the live alias when it was last moved or found.")
 PROMOTIONS = Counter("seal_promotions", "Moves of the live alias.", ["kind"])
 LEDGER_SEQ = Gauge("seal_ledger_seq", "Number of the ledger's newest event.")
 # The chain's head is text; its first 48 bits fit a float exactly and betray a cut-off tail as well.

@@ -10,7 +10,7 @@ each run, auditor/service.py at the start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -23,36 +23,70 @@ from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.views import OpenMove
 from common.canonical import digest_of
-from common.errors import SealError
+from common.errors import SealError, Unavailable
 
 T = TypeVar("T")
 log = structlog.get_logger("moves")
 
+ATTEMPTS = 5
+PAUSE_SECONDS = 0.2
+# Aliases are read anew by every replica once a second.
+BEHIND_SECONDS = 1.2
+
 
 class Moves:
-    """One per process."""
+    """One per process. `student` asks once and does not wait for one that is away: others wait for their turn."""
 
-    def __init__(self, recorder: Recorder, views: Views) -> None:
+    def __init__(self, recorder: Recorder, views: Views, student: Student) -> None:
         self._recorder = recorder
         self._views = views
+        self._student = student
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def turn(self, student: Student) -> AsyncIterator[None]:
-        """Until the block ends nobody else moves live; all moves before it are recorded. Raises Unavailable."""
+    async def turn(self) -> AsyncIterator[Student]:
+        """Until the block ends nobody else moves live; all moves before it are recorded.
+
+        Gives the student to move it at. Raises Unavailable or Expired when the student does not answer.
+        """
         async with self._lock:
-            await self._settle(student)
-            yield
+            await self._settle()
+            yield self._student
 
-    async def settle(self, student: Student) -> None:
-        """Records what live did and the ledger does not have. Raises Unavailable."""
-        async with self.turn(student):
-            pass
+    async def when_possible(self, patient: Student, work: Callable[[Student], Awaitable[T]]) -> T:
+        """Runs `work` in a turn, and again in another when the student went away in it.
 
-    async def _settle(self, student: Student) -> None:
+        A student that is away is waited for out of turn, with the patience of `patient`: operators hear at once that it
+        is away, and may decide meanwhile. Raises Unavailable when patience ends.
+        """
+        for attempt in range(ATTEMPTS):
+            await patient.status()
+            try:
+                async with self.turn() as student:
+                    return await work(student)
+            except Unavailable:
+                if attempt == ATTEMPTS - 1:
+                    raise
+            await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
+        raise AssertionError("ATTEMPTS is at least 1")
+
+    async def settle(self, patient: Student) -> None:
+        """Records what live did and the ledger does not have. Raises as `when_possible` does."""
+
+        async def nothing(_: Student) -> None:
+            return None
+
+        await self.when_possible(patient, nothing)
+
+    async def _settle(self) -> None:
         """A move that was not made stays open: it may be under way still."""
+        student, views = self._student, await self._views.current()
         status = await student.status()
-        live, views = status.live, await self._views.current()
+        if status.live.generation < views.generation:
+            # A replica may be a second behind.
+            await asyncio.sleep(BEHIND_SECONDS)
+            status = await student.status()
+        live = status.live
         move = views.open_moves.get((live.version, live.generation))
         if move is not None:
             await self._complete(student, move, over=move.run_id in views.runs and views.runs[move.run_id].ended)
@@ -99,10 +133,16 @@ async def name_previous(student: Student, version: str) -> None:
 
 
 async def uninterrupted(step: Coroutine[Any, Any, T]) -> T:
-    """A step whose effect and event belong together: whoever is cancelled meanwhile ends after it."""
+    """A step whose effect and event belong together: whoever is cancelled meanwhile, once or more, ends after it."""
     task = asyncio.ensure_future(step)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            interrupted = error
+    if interrupted is None:
+        return task.result()
+    if not task.cancelled() and (failed := task.exception()) is not None:
+        log.warning("an interrupted step failed", reason=type(failed).__name__)
+    raise interrupted

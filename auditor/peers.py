@@ -37,9 +37,10 @@ class StudentStatus(Domain):
 
     @property
     def identity(self) -> str:
-        """What an answer depends on beside version, prompt and sampling: the base's bytes and the prompt template."""
+        """What an answer depends on beside version, prompt and sampling: the base's bytes and type, the template."""
         model = self.model_digest.sha256 if self.model_digest else self.model
-        return f"{model}:{self.prompt_template_digest.sha256 if self.prompt_template_digest else ''}"
+        template = self.prompt_template_digest.sha256 if self.prompt_template_digest else ""
+        return f"{model}:{template}:{self.software.precision}"
 
 
 class TrainCandidate(Domain):

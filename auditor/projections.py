@@ -35,6 +35,7 @@ class Projections:
         self.versions: dict[str, VersionView] = {}
         self.live = BASE
         self.previous = ""
+        self.generation = 0
         # By the version and generation of live that each would lead to.
         self.open_moves: dict[tuple[str, int], OpenMove] = {}
         self.rejected_by: dict[tuple[str, str], str] = {}
@@ -228,7 +229,7 @@ class Projections:
                 view.reject(failed.kind, failed.reason)
 
     def _moved(self, event: e.VersionPromoted | e.LiveFound, link: Link) -> None:
-        self.previous, self.live = event.previous_version, event.version
+        self.previous, self.live, self.generation = event.previous_version, event.version, event.generation
         # Live is past these: they were made or lost their compare-and-swap.
         self.open_moves = {to: move for to, move in self.open_moves.items() if move.made.generation > event.generation}
         known = self.versions.get(event.version)

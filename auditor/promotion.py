@@ -23,6 +23,7 @@ from auditor.journal import Kept
 from auditor.judging import judge, rejected_by
 from auditor.moves import name_previous, uninterrupted
 from auditor.peers import LIVE, AliasOrder, TrainCandidate, TrainOrder
+from auditor.ports import Student
 from auditor.tasks import PromotionMode, Task
 from common.canonical import derive_seed
 from common.edits import edit_bytes
@@ -97,7 +98,7 @@ async def try_out(work: Work, update: Update, scale: float) -> e.UpdateJudged:
     smaller = max((other for other in SCALES if other < scale), default=0.0)
     judged = await journal.step(f"{name}/judge", partial(judge, work, trained, update.winners, update.pool, smaller))
     if judged.accepted:
-        moved = await uninterrupted(go_live(work, name, trained, judged))
+        moved = await go_live(work, name, trained, judged)
         if isinstance(moved, e.UpdateJudged):
             return moved
     return judged
@@ -158,14 +159,25 @@ async def training_order(work: Work, update: Update, live: str, scale: float) ->
 
 
 async def go_live(work: Work, name: str, trained: e.UpdateTrained, judged: e.UpdateJudged) -> e.Event:
-    """The move and its event in one turn: no other move comes between."""
-    async with work.crew.moves.turn(work.crew.student):
-        return await work.journal.step(f"{name}/promote", partial(move_live, work, name, trained, judged))
+    """The move and its event in one turn: no other move comes between, and no cancelling.
+
+    Until then the run can be cancelled and the update rejected.
+    """
+
+    async def in_turn(student: Student) -> e.Event:
+        # An earlier try whose answer was lost has been recorded meanwhile.
+        await work.journal.read_again()
+        moving = partial(move_live, work, student, name, trained, judged)
+        return await uninterrupted(work.journal.step(f"{name}/promote", moving))
+
+    return await work.crew.moves.when_possible(work.crew.student, in_turn)
 
 
-async def move_live(work: Work, name: str, trained: e.UpdateTrained, judged: e.UpdateJudged) -> Kept[e.Event]:
+async def move_live(
+    work: Work, student: Student, name: str, trained: e.UpdateTrained, judged: e.UpdateJudged
+) -> Kept[e.Event]:
     """live moves from the parent to the update, if the parent is still live; previous then names the parent."""
-    student, journal = work.crew.student, work.journal
+    journal = work.journal
     version, generation = trained.version.version, trained.record.live_generation
     if by := rejected_by(await work.crew.views.current(), work.order.run_id, judged.edits):
         return Kept(judged.model_copy(update={"accepted": False, "gates": (approval_gate(by),)}), ())

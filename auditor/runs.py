@@ -20,6 +20,7 @@ from auditor.findings import NamedPayload, Run, RunState
 from auditor.journal import Journal
 from auditor.ledger.chain import Link
 from auditor.loop import run_loop
+from auditor.moves import uninterrupted
 from auditor.requests import StartRun
 from auditor.tasks import Order, Settings, Suite, Task
 from auditor.watch import Seen, Watchers
@@ -42,6 +43,7 @@ class Runs:
         self._waiting = asyncio.Event()
         self._idle = asyncio.Event()
         self._accepting = asyncio.Lock()
+        self._ending = asyncio.Lock()
         self._active: tuple[str, asyncio.Task[None]] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("runs")
@@ -95,13 +97,18 @@ class Runs:
         if not (await self._crew.views.current()).run(run_id).ended:
             if run_id in self._queue:
                 self._queue.remove(run_id)
+            await uninterrupted(self._end(run_id, decided_by))
+        return (await self._crew.views.current()).run_as_event(run_id)
+
+    async def _end(self, run_id: str, decided_by: str) -> None:
+        """Stops a run and records it: one without the other would leave it running for those who watch."""
+        async with self._ending:
             if self._active is not None and self._active[0] == run_id:
                 task = self._active[1]
                 task.cancel()
                 await asyncio.wait([task])
             if not (await self._crew.views.current()).run(run_id).ended:
                 await self._crew.recorder.append(e.RunCancelled(decided_by=decided_by), run_id=run_id, step="end")
-        return (await self._crew.views.current()).run_as_event(run_id)
 
     async def watch(self, run_id: str, after_seq: int) -> AsyncIterator[Seen]:
         """Every event of a run above `after_seq`, then those to come, until it ends."""

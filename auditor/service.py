@@ -55,13 +55,13 @@ class Auditor:
         watchers = Watchers()
         recorder = Recorder(Ledger.open(config.database), watchers)
         views = Views(recorder)
-        moves = Moves(recorder, views)
         teacher_channel = open_channel(config.teacher.target, max_message_mib=config.max_message_mib)
         student_channel = open_channel(config.student.target, max_message_mib=config.max_message_mib)
         student = GrpcStudent(student_channel, config.timeouts, config.retries)
         quick_student = GrpcStudent(
             student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
         )
+        moves = Moves(recorder, views, quick_student)
         crew = Crew(
             teacher=GrpcTeacher(teacher_channel, config.timeouts, config.retries),
             student=student,
@@ -79,7 +79,7 @@ class Auditor:
             moves=moves,
             crew=crew,
             runs=Runs(crew, watchers, defaults=config.settings, suites=suites, max_queued=config.max_queued_runs),
-            decisions=Decisions(quick_student, recorder, views, moves),
+            decisions=Decisions(recorder, views, moves),
             asking=Asking(quick_student, views, config.settings.max_answer_tokens),
             quick_teacher=GrpcTeacher(teacher_channel, config.timeouts, ONCE),
             quick_student=quick_student,
@@ -98,9 +98,7 @@ class Auditor:
     async def _settle(self) -> None:
         """Once the student answers; should it stay away, the next run or move of live settles."""
         try:
-            # Waited for out of turn, so that an operator hears at once that it is away.
-            await self.crew.student.status()
-            await self.moves.settle(self.quick_student)
+            await self.moves.settle(self.crew.student)
         except SealError as error:
             structlog.get_logger("auditor").warning("live was not compared with the ledger", reason=error.reason)
 

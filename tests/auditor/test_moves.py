@@ -11,19 +11,24 @@ import pytest
 
 from auditor.events import MoveIntended
 from common.contract.seal.v1 import auditor_pb2 as pb
-from tests.auditor.plays import GENERAL, Desk, at_desk, of_kind, start_run, student, task, teacher
+from common.errors import Unavailable
+from tests.auditor.plays import GENERAL, Desk, at_desk, kinds, of_kind, start_run, student, task, teacher
 from tests.auditor.test_decisions import A, B, rollback, two_promotions
 from tests.support.scripted_services import ScriptedStudent, on_stage
 
+# What a channel tries by itself, for two seconds at most (common/rpc/client.py).
+CHANNEL_ATTEMPTS = 4
+
 
 class Slow(ScriptedStudent):
-    """Lets somebody do something when live has moved and previous has not."""
+    """Lets somebody do something before live moves, and when live has moved and previous has not."""
+
+    async def before_live(self) -> None: ...
 
     async def before_previous(self) -> None: ...
 
     async def SetAlias(self, request: Any, context: Any) -> Any:
-        if request.name == "previous":
-            await self.before_previous()
+        await (self.before_previous() if request.name == "previous" else self.before_live())
         return await super().SetAlias(request, context)
 
 
@@ -100,10 +105,50 @@ async def test_rollback_in_the_middle_of_a_promotion_waits_its_turn(
     assert live == [first]
 
 
+async def test_run_that_is_cancelled_in_a_move_ends_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = Slow(GENERAL)  # type: ignore[abstract] # the auditor calls no other RPC
+    asked: list[Any] = []
+    async with on_stage(teacher(a=[A], b=[B]), stand_in) as stage, at_desk(stage, tmp_path) as desk:
+
+        async def cancel_twice() -> None:
+            asked.extend(desk.stub.CancelRun(pb.CancelRunRequest(run_id="run")) for _ in range(2))
+            await asyncio.sleep(0.3)
+
+        monkeypatch.setattr(stand_in, "before_previous", cancel_twice)
+        events = await desk.run(start_run("run", [task("a"), task("b")], candidates=1))
+        states = {(await call).run.state for call in asked}
+        live = await shown_live(desk)
+    assert states == {pb.RUN_STATE_CANCELLED}
+    assert kinds(events)[-2:] == ["version_promoted", "run_cancelled"]
+    assert live == [of_kind(events, "version_promoted")[1].version] == [stage.student.alias["live"][0]]
+
+
+async def test_edit_rejected_while_the_student_is_away_is_not_promoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = Slow(GENERAL)  # type: ignore[abstract] # the auditor calls no other RPC
+    away: list[str] = []
+    async with on_stage(teacher(a=[A]), stand_in) as stage, at_desk(stage, tmp_path) as desk:
+
+        async def reject_and_break() -> None:
+            away.append("call")
+            edit = A.digest.sha256
+            await desk.stub.RejectEdit(pb.RejectEditRequest(request_id="n", edit=edit, reason="no"))
+            raise Unavailable("away for a while")
+
+        monkeypatch.setattr(stand_in, "before_live", reject_and_break)
+        events = await desk.run(start_run("run", [task("a")], candidates=1))
+        live = await shown_live(desk)
+    assert len(away) == CHANNEL_ATTEMPTS, "tried in one turn, and not in the next"
+    assert not of_kind(events, "version_promoted")
+    assert kinds(events)[-1] == "run_finished"
+    assert (live, stage.student.alias["live"]) == (["base"], ("base", 0))
+
+
 async def test_live_of_a_student_that_was_set_up_anew_is_found(tmp_path: Path) -> None:
     async with two_promotions(tmp_path) as (stage, desk, (_, second)):
         stage.student.alias = dict.fromkeys(stage.student.alias, ("base", 0))
-        await desk.auditor.moves.settle(desk.auditor.quick_student)
+        await desk.auditor.moves.settle(desk.auditor.crew.student)
         states = {edit.state for edit in (await desk.stub.ListEdits(pb.ListEditsRequest())).edits}
         found = await shown_live(desk)
         await desk.stub.Promote(pb.PromoteRequest(request_id="p1", version="2", reason="it was good"))
