@@ -6,8 +6,10 @@ DEMO_DATA ?= $(if $(DATA),$(DATA),examples/support)
 RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
 SEED ?= 0
 ARGS ?=
+FAST := not model and not vllm and not e2e
 
-.PHONY: help setup demo demo-full show-demo bench-student run up test test-fast lint format proto lock clean
+.NOTPARALLEL:
+.PHONY: help setup demo demo-full show-demo bench-student run up test test-fast test-models lint format proto lock clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,11 +38,15 @@ run: $(INSTALLED) ## a run over your own tasks against `make up` [DATA= ARGS=]
 up: $(INSTALLED) ## the three services on this machine, until Ctrl-C
 	$(BIN)/seal up $(ARGS)
 
-test: lint ## lint, types, contract, and every test, the real model and vLLM included
-	$(BIN)/pytest $(ARGS)
+test: override ARGS :=
+test: lint test-fast test-models ## lint, types, contract, and every test, the real model and vLLM included
 
-test-fast: $(INSTALLED) ## tests without real models
-	$(BIN)/pytest -m 'not model and not vllm and not e2e' $(ARGS)
+# Two at a time, each on one core: a second pool of threads would slow both.
+test-fast: $(INSTALLED) ## tests without real models [ARGS=]
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m '$(FAST)' $(ARGS)
+
+test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
+	$(BIN)/pytest -m 'not ($(FAST))' $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from common.types import Software
 
 
-def software(packages: Sequence[str], *, device: str = "cpu", threads: int = 0) -> Software:
+def software(packages: Sequence[str], *, device: str = "cpu", threads: int = 0, precision: str = "") -> Software:
     """Versions of Python and of those `packages` that are installed."""
     versions = {"python": platform.python_version()}
     for package in packages:
@@ -17,4 +17,4 @@ def software(packages: Sequence[str], *, device: str = "cpu", threads: int = 0) 
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return Software(versions=versions, device=device, threads=threads)
+    return Software(versions=versions, device=device, threads=threads, precision=precision)

@@ -243,6 +243,7 @@ class Software(Domain):
     versions: dict[str, str] = {}
     device: str = ""
     threads: int = 0
+    precision: str = ""
 
 
 def unique(values: list[Any] | tuple[Any, ...]) -> bool:

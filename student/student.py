@@ -128,7 +128,12 @@ class Student:
         base = load_model(config.model)
         engine = LoraEngine(base, config.engine, self.store.adapter)
         recipes = RecipeBook(config.training, engine.linear_names, base.max_positions)
-        runs = software(PACKAGES, device=config.model.device, threads=torch.get_num_threads())
+        runs = software(
+            PACKAGES,
+            device=config.model.device,
+            threads=torch.get_num_threads(),
+            precision=config.model.precision,
+        )
         status = Status(
             model=config.model.model,
             model_digest=base.digest,

@@ -109,6 +109,7 @@ class Training:
             "seed": candidate.seed,
             # The same words on another base, or rendered otherwise, are another candidate.
             "base": self._engine.base.digest.sha256,
+            "precision": self._software.precision,
             "rendering": self._engine.renderer.digest.sha256,
         }
         if pool.key is not None:

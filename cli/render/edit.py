@@ -100,7 +100,8 @@ def _sampling(sampling: types_pb2.Sampling) -> str:
 
 def _software(software: types_pb2.Software) -> str:
     versions = ", ".join(f"{key} {software.versions[key]}" for key in sorted(software.versions))
-    place = f"{software.device}, {plural(software.threads, 'thread')}" if software.device else ""
+    figures = (software.device, software.precision, plural(software.threads, "thread"))
+    place = ", ".join(filter(None, figures)) if software.device else ""
     return escape("; ".join(part for part in (versions, place) if part))
 
 

@@ -21,7 +21,6 @@ from common.lora.packing import Packed, hidden_states, packed_attention
 
 PROBE = "memory-probe"
 PROBE_TOKENS = 64
-PROBE_RANK = 8
 GIB = 1 << 30
 # Of what is free: allocators need some room of their own.
 SHARE = 0.85
@@ -33,12 +32,15 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 class TrainMemory:
-    """The memory that training on one attached model takes. Used by Trainer."""
+    """The memory that training on one attached model takes. Used by Trainer.
+
+    A soft cap on attention (Gemma 2) keeps scores of every pair of tokens, which is not counted.
+    """
 
     def __init__(self, attached: AttachedModel, config: EngineConfig) -> None:
         self._attached = attached
         self._config = config
-        self._token_bytes = 0
+        self._measured: dict[tuple[str, ...], int] = {}
 
     def available(self) -> int:
         """What training may take now, with the logits of a chunk taken off."""
@@ -56,24 +58,29 @@ class TrainMemory:
         numbers = sum(rows * columns for rows, columns in self._attached.shapes(spec).values())
         return COPIES * numbers * self._attached.dtype.itemsize
 
-    def token(self) -> int:
-        """What a token of a pass leaves in memory for the way back."""
-        if not self._token_bytes:
-            kept = -(-self._measured() // PROBE_TOKENS)
-            layers = len(decoder_layers(self._attached.model))
-            if self._config.checkpointing and layers:
-                width = self._attached.model.get_input_embeddings().weight.shape[1]
-                kept = kept // layers + layers * width * self._attached.model.dtype.itemsize
-            self._token_bytes = kept
-        return self._token_bytes
+    def token(self, spec: AdapterSpec, dropout: float) -> int:
+        """What a token of such a job leaves in memory for the way back."""
+        inputs = [shape[1] for name, shape in self._attached.shapes(spec).items() if name.endswith("lora_A.weight")]
+        masks = sum(inputs) if dropout else 0
+        own = (masks + len(inputs) * spec.rank) * self._attached.dtype.itemsize
+        kept = self._base(spec) + own
+        layers = len(decoder_layers(self._attached.model))
+        if self._config.checkpointing and layers:
+            width = self._attached.model.get_input_embeddings().weight.shape[1]
+            kept = kept // layers + layers * width * self._attached.model.dtype.itemsize
+        return int(kept)
 
-    def _measured(self) -> int:
-        """What autograd saves in a pass of PROBE_TOKENS tokens through an adapter on every linear layer."""
+    def _base(self, spec: AdapterSpec) -> int:
+        """A token of any adapter with these targets; measured the first time."""
+        targets = spec.target_modules
+        if targets not in self._measured:
+            self._measured[targets] = -(-self._saved(targets) // PROBE_TOKENS)
+        return self._measured[targets]
+
+    def _saved(self, targets: tuple[str, ...]) -> int:
+        """What autograd saves in a pass of PROBE_TOKENS tokens through an adapter of rank 1."""
         attached, base = self._attached, self._attached.base
-        spec = AdapterSpec(
-            rank=PROBE_RANK, alpha=PROBE_RANK, target_modules=attached.linear_names, base=base.digest.sha256
-        )
-        attached.attach(PROBE, spec, {name: torch.zeros(shape) for name, shape in attached.shapes(spec).items()})
+        spec = AdapterSpec(rank=1, alpha=1.0, target_modules=targets, base=base.digest.sha256)
         weights = {parameter.untyped_storage().data_ptr() for parameter in attached.model.parameters()}
         saved: dict[int, int] = {}
 
@@ -86,6 +93,7 @@ class TrainMemory:
         packed = Packed.of([[0] * PROBE_TOKENS], base.device)
         whole = attached.layout.holding([Span(PROBE, 0, PROBE_TOKENS)], rows=PROBE_TOKENS, training=True)
         try:
+            attached.attach(PROBE, spec, {name: torch.zeros(shape) for name, shape in attached.shapes(spec).items()})
             with packed_attention(attached.model), torch.enable_grad(), whole:
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
                     kept_alive = hidden_states(attached.model, packed)

@@ -21,7 +21,7 @@ import torch
 from common.errors import Cancelled, InvalidConfig, InvalidRequest
 from common.lora.adapter_format import AdapterSpec
 from common.lora.attachment import AttachedModel
-from common.lora.checkpointing import checkpointed
+from common.lora.checkpointing import checkpointed, decoder_layers
 from common.lora.config import EngineConfig
 from common.lora.forward import LogitModel
 from common.lora.layers import Span
@@ -33,7 +33,7 @@ from common.types import Recipe
 
 NON_FINITE = "NON_FINITE_LOSS"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
-SMALLER = "a smaller rank, batch_size or max_tokens, engine.train_tokens or engine.checkpointing makes it smaller"
+SMALLER = "a smaller rank, batch size, max_tokens or train_tokens takes less, and so does gradient checkpointing"
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,21 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A job that was not taken up yet. share: tokens that one of its passes may have, at most; bytes: while trained."""
+    """A job that was not taken up yet, and what it will take."""
 
     number: int
     job: TrainJob
     examples: Sequence[Rendered]
+    needs: _Needs
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Bytes of the adapter, bytes of a token, and tokens that one of the job's passes may have, at most."""
+
+    adapter: int
+    token: int
     share: int
-    bytes: int
 
 
 class Trainer:
@@ -96,6 +104,8 @@ class Trainer:
         self._device = attached.base.device
         self._memory = TrainMemory(attached, config)
         self._checkpointing = config.checkpointing
+        if config.checkpointing and not decoder_layers(attached.model):
+            raise InvalidConfig("engine.checkpointing: this architecture's layers cannot be run again")
 
     def train(
         self,
@@ -167,7 +177,8 @@ class Trainer:
         try:
             for share, loss in zip(shares, self._pass(shares), strict=True):
                 losses[share.update.slot] += loss
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            _no_memory(error)
             return False
         spent, tokens = time.perf_counter() - started, sum(share.tokens for share in shares)
         for share in shares:
@@ -233,7 +244,7 @@ class _Work:
         self._tokens = 0
         self.waiting: list[_Waiting] = []
         self.active: dict[int, Update] = {}
-        self._bytes: dict[int, int] = {}
+        self._needs: dict[int, _Needs] = {}
         self.outcomes: dict[int, Outcome] = {}
         self.total = 0
 
@@ -243,17 +254,20 @@ class _Work:
         batch = min(set_(job.recipe.batch_size), len(examples))
         share = max(longest, min(self._budget, batch * longest))
         spec = job.parent.spec if job.parent is not None else fresh_spec(job.recipe, self._attached.base.digest.sha256)
-        size = self._memory.adapter(spec)
-        needed = size + share * self._memory.token()
-        if needed > self._available:
+        token = self._memory.token(spec, set_(job.recipe.dropout))
+        needs = _Needs(self._memory.adapter(spec), token, share)
+        if (needed := _together([needs])) > self._available:
             detail = f"training takes about {needed / GIB:.1f} GiB and {self._available / GIB:.1f} are there"
             self.end(number, _too_large(job, detail))
             return
-        self.waiting.append(_Waiting(number, job, examples, share, size))
+        self.waiting.append(_Waiting(number, job, examples, needs))
 
     def room(self) -> int:
         """Tokens of one pass of several jobs: the budget, or what memory the adapters leave."""
-        return min(self._budget, (self._available - sum(self._bytes.values())) // self._memory.token())
+        if not self._needs:
+            return self._budget
+        left = self._available - sum(needs.adapter for needs in self._needs.values())
+        return min(self._budget, left // max(needs.token for needs in self._needs.values()))
 
     def fill(self) -> None:
         """Takes up waiting jobs as long as a step of each still fits into budget and memory; one at least."""
@@ -261,8 +275,7 @@ class _Work:
         for entry in list(self.waiting):
             batch = min(set_(entry.job.recipe.batch_size), len(entry.examples))
             step = sum(len(e.tokens) for e in entry.examples) / len(entry.examples) * batch
-            largest = max([entry.share, *(_largest(update, self._budget) for update in self.active.values())])
-            needed = sum(self._bytes.values()) + entry.bytes + largest * self._memory.token()
+            needed = _together([*self._needs.values(), entry.needs])
             if self.active and (used + step > self._budget or needed > self._available):
                 return
             self.waiting.remove(entry)
@@ -273,10 +286,11 @@ class _Work:
         slot = f"training-{entry.number}"
         try:
             self.active[entry.number] = Update(entry.job, entry.examples, self._attached, slot)
-            self._bytes[entry.number] = entry.bytes
+            self._needs[entry.number] = entry.needs
         except InvalidRequest as error:
             self.end(entry.number, FailedJob(entry.job.job_id, error.reason, error.message))
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            _no_memory(error)
             self.end(entry.number, _too_large(entry.job, "the device has not enough memory for the adapter"))
         finally:
             if entry.number not in self.active:
@@ -298,7 +312,8 @@ class _Work:
                 self.leave(number, update, update.result())
         except NotFinite as error:
             self.leave(number, update, FailedJob(update.job.job_id, NON_FINITE, str(error)))
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            _no_memory(error)
             self.leave(number, update, _too_large(update.job, "the device has not enough memory for the optimizer"))
 
     def end(self, number: int, outcome: Outcome) -> None:
@@ -306,9 +321,20 @@ class _Work:
         self._ended(outcome)
 
     def leave(self, number: int, update: Update, outcome: Outcome) -> None:
-        del self.active[number], self._bytes[number]
+        del self.active[number], self._needs[number]
         self._attached.detach(update.slot)
         self.end(number, outcome)
+
+
+def _together(needs: Sequence[_Needs]) -> int:
+    """Bytes of jobs that are trained at once: their adapters, and one pass that holds the largest share of any."""
+    return sum(one.adapter for one in needs) + max(one.share for one in needs) * max(one.token for one in needs)
+
+
+def _no_memory(error: RuntimeError) -> None:
+    """Raises the error again unless it says that memory has run out (the CPU's allocator has no type of its own)."""
+    if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+        raise error
 
 
 def _too_large(job: TrainJob, problem: str) -> FailedJob:
@@ -343,11 +369,6 @@ def _shares(update: Update, budget: int) -> list[_Share]:
         shares[-1].examples.append(example)
         used += len(example.tokens)
     return shares
-
-
-def _largest(update: Update, budget: int) -> int:
-    """Tokens of the largest pass that the job's next step needs."""
-    return max(share.tokens for share in _shares(update, budget))
 
 
 def _step_tokens(update: Update) -> int:

@@ -78,7 +78,12 @@ class TransformersGenerator:
     def software(self) -> Software:
         import torch
 
-        return software(PACKAGES, device=self._config.device.partition(":")[0], threads=torch.get_num_threads())
+        return software(
+            PACKAGES,
+            device=self._config.device.partition(":")[0],
+            threads=torch.get_num_threads(),
+            precision=self._config.precision,
+        )
 
     async def close(self) -> None:
         await asyncio.to_thread(self._worker.close)

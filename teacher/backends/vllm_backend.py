@@ -109,7 +109,8 @@ class VllmGenerator:
 
     def software(self) -> Software:
         device = "cpu" if self._model.device == "cpu" else "cuda"
-        return software(PACKAGES, device=device, threads=len(_cores(self._model, self._settings)))
+        threads = len(_cores(self._model, self._settings))
+        return software(PACKAGES, device=device, threads=threads, precision=self._model.precision)
 
     async def close(self) -> None:
         if self._engine is not None:

@@ -762,10 +762,13 @@ class Software(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     THREADS_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     """cpu, cuda."""
     threads: _builtins.int
     """Threads of one operation; part of what makes an adapter reproducible."""
+    precision: _builtins.str
+    """Type of the model's weights: float32, bfloat16. Empty: no model."""
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Package name to version."""
@@ -776,10 +779,11 @@ class Software(_message.Message):
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         device: _builtins.str = ...,
         threads: _builtins.int = ...,
+        precision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "threads", b"threads", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "precision", b"precision", "threads", b"threads", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
