@@ -76,7 +76,8 @@ async def load(recorder: Recorder, sha256: str) -> bytes:
 def expect_same_student(start: RunStarted, status: StudentStatus) -> None:
     """A run's answers come from one base model and one prompt template. Raises NotPossible(STUDENT_CHANGED)."""
     if status.identity != start.record.student:
-        raise NotPossible("the student's model or prompt template changed during the run", reason="STUDENT_CHANGED")
+        what = "the student's model, its type or its prompt template changed during the run"
+        raise NotPossible(what, reason="STUDENT_CHANGED")
 
 
 def marked_again(group: Group, event: VersionScored) -> Marked:

@@ -23,14 +23,14 @@ from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.views import OpenMove
 from common.canonical import digest_of
-from common.errors import SealError, Unavailable
+from common.errors import Cancelled, Conflict, SealError, Unavailable
 
 T = TypeVar("T")
 log = structlog.get_logger("moves")
 
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.2
-# Aliases are read anew by every replica once a second.
+# A replica may show aliases as they were a second ago.
 BEHIND_SECONDS = 1.2
 
 
@@ -57,14 +57,14 @@ class Moves:
         """Runs `work` in a turn, and again in another when the student went away in it.
 
         A student that is away is waited for out of turn, with the patience of `patient`: operators hear at once that it
-        is away, and may decide meanwhile. Raises Unavailable when patience ends.
+        is away, and may decide meanwhile. Raises Unavailable or Cancelled when patience ends.
         """
         for attempt in range(ATTEMPTS):
             await patient.status()
             try:
                 async with self.turn() as student:
                     return await work(student)
-            except Unavailable:
+            except (Unavailable, Cancelled):
                 if attempt == ATTEMPTS - 1:
                     raise
             await asyncio.sleep(PAUSE_SECONDS * 2**attempt)
@@ -80,23 +80,26 @@ class Moves:
 
     async def _settle(self) -> None:
         """A move that was not made stays open: it may be under way still."""
-        student, views = self._student, await self._views.current()
+        student = self._student
         status = await student.status()
-        if status.live.generation < views.generation:
-            # A replica may be a second behind.
+        if status.live.generation < (await self._views.current()).generation:
             await asyncio.sleep(BEHIND_SECONDS)
             status = await student.status()
-        live = status.live
+        live, views = status.live, await self._views.current()
         move = views.open_moves.get((live.version, live.generation))
         if move is not None:
             await self._complete(student, move, over=move.run_id in views.runs and views.runs[move.run_id].ended)
-        elif live.version != views.live:
+        elif live.version != views.live or live.generation < views.generation:
             await self._found(status)
 
     async def _complete(self, student: Student, move: OpenMove, *, over: bool) -> None:
         """An intended move that was made. A run that is over gets no more events: the move stands beside it."""
         run_id, step = ("", None) if over else (move.run_id, move.step)
-        await self._recorder.append(move.made, run_id=run_id, step=step)
+        try:
+            await self._recorder.append(move.made, run_id=run_id, step=step)
+        except Conflict:
+            # The run gave the move up while it was under way: it stands beside the run.
+            await self._recorder.append(move.made)
         log.warning("a move of live was found made", version=move.made.version, generation=move.made.generation)
         await name_previous(student, move.made.previous_version)
 
@@ -144,5 +147,5 @@ async def uninterrupted(step: Coroutine[Any, Any, T]) -> T:
     if interrupted is None:
         return task.result()
     if not task.cancelled() and (failed := task.exception()) is not None:
-        log.warning("an interrupted step failed", reason=type(failed).__name__)
+        log.warning("an interrupted step failed", reason=type(failed).__name__, exc_info=failed)
     raise interrupted

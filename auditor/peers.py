@@ -40,7 +40,9 @@ class StudentStatus(Domain):
         """What an answer depends on beside version, prompt and sampling: the base's bytes and type, the template."""
         model = self.model_digest.sha256 if self.model_digest else self.model
         template = self.prompt_template_digest.sha256 if self.prompt_template_digest else ""
-        return f"{model}:{template}:{self.software.precision}"
+        # float32 goes unsaid: ledgers from before types were recorded stay valid.
+        other = self.software.precision if self.software.precision != "float32" else ""
+        return ":".join([model, template, *filter(None, [other])])
 
 
 class TrainCandidate(Domain):

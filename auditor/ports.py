@@ -1,7 +1,7 @@
 """The two peers as the loop sees them. auditor/clients.py implements both over gRPC.
 
 Every order carries an id that makes a second call harmless: the peer attaches to the work under way or answers from its
-store. Errors are SealErrors; Unavailable is raised only after bounded retries.
+store. Errors are SealErrors; Unavailable is raised after bounded retries, or at once by a peer that is asked once.
 """
 
 from __future__ import annotations

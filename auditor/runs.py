@@ -86,10 +86,7 @@ class Runs:
                 return views.run_as_event(order.run_id)
             if len(self._queue) >= self._max_queued:
                 raise TooMuch(f"{len(self._queue)} runs are waiting already")
-            await self._record(order, content)
-            self._queue.append(order.run_id)
-            self._idle.clear()
-            self._waiting.set()
+            await uninterrupted(self._accept(order, content))
         return (await self._crew.views.current()).run_as_event(order.run_id)
 
     async def cancel(self, run_id: str, decided_by: str) -> Run:
@@ -123,6 +120,13 @@ class Runs:
 
         async for seen in self._watchers.follow(run_id, after_seq, read, ended):
             yield seen
+
+    async def _accept(self, order: Order, content: str) -> None:
+        """Records and queues a run: one without the other would leave it waiting until the next start."""
+        await self._record(order, content)
+        self._queue.append(order.run_id)
+        self._idle.clear()
+        self._waiting.set()
 
     async def _record(self, order: Order, content: str) -> None:
         """Tasks and suites become payloads, one each, so that one can be erased without the others."""

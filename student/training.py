@@ -109,9 +109,10 @@ class Training:
             "seed": candidate.seed,
             # The same words on another base, or rendered otherwise, are another candidate.
             "base": self._engine.base.digest.sha256,
-            "precision": self._software.precision,
             "rendering": self._engine.renderer.digest.sha256,
         }
+        if self._software.precision != "float32":
+            content["precision"] = self._software.precision
         if pool.key is not None:
             content["replay"] = pool.key
         key = digest_of(content)

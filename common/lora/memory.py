@@ -1,4 +1,4 @@
-"""What training takes of a device's memory, measured once on a small pass, and what there is.
+"""What training takes of a device's memory, measured on a small pass, and what there is.
 
 So work that cannot fit is refused before it begins, with the figures, and candidates are trained together only as far
 as they fit together. Bytes throughout.
@@ -34,7 +34,8 @@ CGROUP = Path("/sys/fs/cgroup")
 class TrainMemory:
     """The memory that training on one attached model takes. Used by Trainer.
 
-    A soft cap on attention (Gemma 2) keeps scores of every pair of tokens, which is not counted.
+    Two things are not counted, because a small pass does not show them: scores of every pair of tokens, which a soft
+    cap on attention keeps (Gemma 2), and keys and values repeated for grouped heads beyond an attention window.
     """
 
     def __init__(self, attached: AttachedModel, config: EngineConfig) -> None:
@@ -65,7 +66,7 @@ class TrainMemory:
         own = (masks + len(inputs) * spec.rank) * self._attached.dtype.itemsize
         kept = self._base(spec) + own
         layers = len(decoder_layers(self._attached.model))
-        if self._config.checkpointing and layers:
+        if self._config.checkpointing:
             width = self._attached.model.get_input_embeddings().weight.shape[1]
             kept = kept // layers + layers * width * self._attached.model.dtype.itemsize
         return int(kept)

@@ -123,6 +123,9 @@ class Trainer:
                 work.wait(number, job, self._rendered(job))
             except (ExampleRefused, InvalidRequest) as error:
                 work.end(number, FailedJob(job.job_id, error.reason, error.message))
+            except RuntimeError as error:
+                _no_memory(error)
+                work.end(number, _too_large(job, "the device has not enough memory to measure a pass"))
         work.total = len(jobs)
         # Longest first: what is long would otherwise be trained alone at the end.
         work.waiting.sort(key=lambda entry: (-_total_tokens(entry.job, entry.examples), entry.number))

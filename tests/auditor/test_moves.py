@@ -160,6 +160,18 @@ async def test_live_of_a_student_that_was_set_up_anew_is_found(tmp_path: Path) -
     assert verdict.intact
 
 
+async def test_replica_that_is_behind_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auditor.moves.BEHIND_SECONDS", 0.5)
+    async with two_promotions(tmp_path) as (stage, desk, (first, second)):
+        newest = stage.student.alias["live"]
+        stage.student.alias["live"] = (first, newest[1] - 1)
+        asyncio.get_running_loop().call_later(0.2, stage.student.alias.update, {"live": newest})
+        await desk.auditor.moves.settle(desk.auditor.crew.student)
+        assert stage.student.alias["live"] == newest
+        states = {edit.state for edit in (await desk.stub.ListEdits(pb.ListEditsRequest())).edits}
+        assert (await shown_live(desk), states) == ([second], {pb.EDIT_STATE_ACCEPTED})
+
+
 def test_intent_of_an_older_ledger_is_still_read() -> None:
     intent = MoveIntended.model_validate({"version": "a", "previous_version": "b", "generation": 1, "content": "c"})
     assert (intent.step, intent.made) == ("", None)

@@ -166,24 +166,29 @@ def test_one_failing_candidate_fails_alone(tiny_base: BaseModel) -> None:
     assert engine.attached.attached == ()
 
 
-def no_room_together(engine: LoraEngine, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+def no_room_together(monkeypatch: pytest.MonkeyPatch, room: int, error: Exception) -> None:
     """The device runs out of memory in passes of more than `room` tokens."""
     original = Trainer._pass
 
     def passing(self: Trainer, shares: Sequence[Any]) -> list[float]:
         losses = original(self, shares)
         if sum(share.tokens for share in shares) > room:
-            raise torch.OutOfMemoryError("gradients are half there")
+            raise error
         return losses
 
     monkeypatch.setattr(Trainer, "_pass", passing)
 
 
-def test_what_is_too_large_together_is_trained_by_itself(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("on a GPU"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_what_is_too_large_together_is_trained_by_itself(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     engine = LoraEngine(tiny_base)
     jobs = [job("a"), job("b", seed=2), job("long", examples=[Example(text="word " * 60)])]
     alone = [trained(engine, one)[0] for one in jobs[:2]]
-    no_room_together(engine, monkeypatch, room=150)
+    no_room_together(monkeypatch, room=150, error=error)
     *fitting, long = engine.train(jobs)
     assert isinstance(long, FailedJob)
     assert long.reason == "OUT_OF_MEMORY"
@@ -206,15 +211,21 @@ def test_what_cannot_fit_is_refused_before_it_begins(tiny_folder: Path) -> None:
 def test_candidates_wait_until_memory_is_free_and_come_out_the_same(tiny_base: BaseModel) -> None:
     roomy = LoraEngine(tiny_base)
     memory, spec = TrainMemory(roomy.attached, EngineConfig()), fresh_spec(RECIPE, tiny_base.digest.sha256)
-    # Each has one example that is much longer than its others: room for it must be left when it does not come next.
+    # One job has an example that is much longer than its others: room for it must be left when it does not come next.
     examples = (*EXAMPLES, Example(text="word " * 60))
     longest = max(len(roomy.renderer.example(example, max_tokens=256).tokens) for example in examples)
     for_two = memory.logits() + 2.5 * memory.adapter(spec) + longest * memory.token(spec, 0.0)
     narrow = LoraEngine(tiny_base, EngineConfig(train_memory_gib=for_two / GIB))
     recipe = RECIPE.model_copy(update={"batch_size": 1})
-    jobs = [job(f"j{seed}", seed=seed, examples=examples, recipe=recipe) for seed in range(5)]
+    jobs = [job("long", examples=examples, recipe=recipe)]
+    jobs += [job(f"j{seed}", seed=seed, recipe=recipe) for seed in range(1, 5)]
     at_once: set[int] = set()
-    outcomes = narrow.train(jobs, report=lambda _: at_once.add(len(narrow.attached.attached)))
+
+    def beside_the_long_one(_: TrainProgress) -> None:
+        if "training-0" in narrow.attached.attached:
+            at_once.add(len(narrow.attached.attached))
+
+    outcomes = narrow.train(jobs, report=beside_the_long_one)
     assert max(at_once) == 2
     for one, outcome, expected in zip(jobs, outcomes, trained(roomy, *jobs), strict=True):
         assert isinstance(outcome, TrainedAdapter)
