@@ -18,6 +18,7 @@ from auditor.suite_files import built_in_suites
 from auditor.tasks import EvaluationItem, Grader, GraderKind
 from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
+from common.lora.residency import BASE_VERSION
 from common.lora.update import TrainedAdapter, TrainJob
 from common.models.config import ModelConfig
 from common.models.loading import BaseModel, load_model
@@ -27,7 +28,6 @@ from common.versions import FinishReason
 from student.config import DEFAULT_MODEL, DEFAULT_RECIPE
 
 DATA = Path(__file__).resolve().parent.parent / "examples" / "squad" / "passages.json"
-BASE = "base"
 
 
 def passages() -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def measure(base: BaseModel, *, end_of_text: bool, seeds: Sequence[int], epochs:
     for outcome in engine.train(jobs):
         assert isinstance(outcome, TrainedAdapter), outcome
         adapters[outcome.job_id] = outcome.adapter
-    versions = list(adapters) or [BASE]
+    versions = list(adapters) or [BASE_VERSION]
     counts = {"passages_right": 0.0, "retention_right": 0.0, "ended": 0.0, "empty": 0.0, "tokens": 0.0}
     for _, text in engine.answer(versions, [prompt for prompt, _, _ in asked], Sampling(max_new_tokens=48)):
         _, item, taught = asked[text.index]

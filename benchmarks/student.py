@@ -218,7 +218,8 @@ def main() -> None:
     for candidates in options.candidates:
         jobs = jobs_of(documents(candidates * PER_CANDIDATE), candidates)
         # The first steps of each are slower.
-        bench.packed(jobs[:1]), bench.sequential(jobs[:1])
+        bench.packed(jobs[:1])
+        bench.sequential(jobs[:1])
         for _ in range(options.rounds):
             row = {
                 "candidates": candidates,

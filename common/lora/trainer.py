@@ -4,9 +4,8 @@ The sequences of several jobs stand packed in one row, each job's tokens togethe
 them at once while every job has its own factors, gradients, optimizer, schedule and clip norm. Jobs are taken up
 longest first, as many as the token budget and the memory hold; one that has ended makes room for the next (continuous
 batching). A job that fails never touches the others: nothing is ever summed over jobs, and a pass that was too large is
-run again job by job. Trained alone, the same (parent, examples,
-recipe, seed, kind of device, threads) gives the same bytes; in company, the same to the last bits that a batch's shape
-leaves.
+run again job by job. Trained alone, the same (parent, examples, recipe, seed, kind of device, threads) gives the same
+bytes; in company, the same to the last bits that a batch's shape leaves.
 """
 
 from __future__ import annotations
