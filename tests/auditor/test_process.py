@@ -111,11 +111,11 @@ async def test_sigkill_in_mid_run_loses_nothing(tmp_path: Path) -> None:
 
 async def test_second_auditor_on_the_same_ledger_is_refused(tmp_path: Path) -> None:
     async with on_stage(teacher(), student()) as stage, process(stage, tmp_path, 0) as first:
-        for _ in range(100):
+        # Its lock comes before the database's file.
+        for _ in range(600):
             if (tmp_path / "ledger.db").exists() or first.returncode is not None:
                 break
             await asyncio.sleep(0.1)
-        await asyncio.sleep(0.5)
         async with process(stage, tmp_path, 0) as second:
             assert await asyncio.wait_for(second.wait(), 30) == 1
         assert first.returncode is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -39,12 +40,18 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 async def test_ready_means_that_all_three_say_so(tmp_path: Path) -> None:
     reports: list[dict[str, str]] = []
-    plan = tiny_plan(tmp_path, student={"ready_after": 1.5})
-    async with services_up(plan, reports.append) as services:
+    ready = tmp_path / "ready"
+    plan = tiny_plan(tmp_path, student={"ready_when": str(ready)})
+
+    def note(report: dict[str, str]) -> None:
+        reports.append(report)
+        if report["teacher"] == "ready" and report["student"] == "loading the model":
+            ready.touch()
+
+    async with services_up(plan, note) as services:
         for service in plan.services:
             assert await is_serving(services.target(service.name), service.health_name)
-    assert any(report["teacher"] == "ready" and report["student"] != "ready" for report in reports)
-    assert "loading the model" in {report["student"] for report in reports}
+    assert ready.exists(), reports
 
 
 async def test_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -73,8 +80,10 @@ async def test_a_child_that_cannot_start_is_told_with_its_last_words(tmp_path: P
 
 
 async def test_a_child_that_dies_later_is_told_and_the_others_end(tmp_path: Path) -> None:
-    async with services_up(tiny_plan(tmp_path, teacher={"die_after": 0.3})) as services:
+    end = tmp_path / "end"
+    async with services_up(tiny_plan(tmp_path, teacher={"die_when": str(end)})) as services:
         pids = [child.pid for child in services.children]
+        end.touch()
         failure = await services.died()
     assert "teacher ended with exit code 3" in failure.what
     assert not any(map(alive, pids))
@@ -82,7 +91,7 @@ async def test_a_child_that_dies_later_is_told_and_the_others_end(tmp_path: Path
 
 async def test_a_child_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"not ready after 2 s: .*student \("):
-        async with services_up(tiny_plan(tmp_path, wait_seconds=2.0, student={"ready_after": 60})):
+        async with services_up(tiny_plan(tmp_path, wait_seconds=2.0, student={"ready_when": str(tmp_path / "never")})):
             pytest.fail("it cannot be ready")
 
 
@@ -126,10 +135,17 @@ def test_no_orphan_however_the_launcher_ends(tmp_path: Path, number: signal.Sign
 async def test_seal_up_says_where_everything_is_and_tells_a_death(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = tiny_plan(tmp_path, student={"die_after": 1.0})
+    end = tmp_path / "end"
+    plan = tiny_plan(tmp_path, student={"die_when": str(end)})
+    running = asyncio.create_task(keep_running(plan))
+    said = ""
+    while "export SEAL_AUDITOR" not in said and not running.done():
+        await asyncio.sleep(0.05)
+        said += capsys.readouterr().out
+    end.touch()
     with pytest.raises(Failure, match="student ended with exit code 3"):
-        await keep_running(plan)
-    said = capsys.readouterr().out
+        await running
+    said += capsys.readouterr().out
     assert "Ready." in said
     for service in plan.services:
         assert f"{service.name:8} {service.address.dialled}" in said

@@ -1,7 +1,7 @@
 """A child for the launcher's tests: `python -m tests.cli.tiny_service --config FILE` serves grpc health and no more.
 
-Its file says how it behaves: ready_after and die_after (seconds), deaf (ignores SIGTERM), litter (starts a process of
-its own and forgets it), crash (ends at once with words on standard error).
+Its file says how it behaves: ready_when and die_when (once that file is there), deaf (ignores SIGTERM), litter (starts
+a process of its own and forgets it), crash (ends at once with words on standard error).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,16 @@ def log(event: str, **words: object) -> None:
     print(json.dumps({"event": event, **words}), file=sys.stderr, flush=True)
 
 
+def wait_for(file: str) -> None:
+    while not Path(file).exists():
+        time.sleep(0.02)
+
+
+def die(when: str) -> None:
+    wait_for(when)
+    os._exit(3)
+
+
 async def serve(config: dict[str, Any], name: str) -> None:
     server = grpc.aio.server()
     checks = health.aio.HealthServicer()
@@ -36,11 +48,12 @@ async def serve(config: dict[str, Any], name: str) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if config.get("deaf") else stopping.set)
     log("loading the model")
-    await asyncio.sleep(config.get("ready_after", 0.0))
+    if "ready_when" in config:
+        await asyncio.to_thread(wait_for, config["ready_when"])
     await checks.set(HEALTH_NAMES[name], health_pb2.HealthCheckResponse.SERVING)
     log("serving", pid=os.getpid())
-    if "die_after" in config:
-        loop.call_later(config["die_after"], os._exit, 3)
+    if "die_when" in config:
+        threading.Thread(target=die, args=(config["die_when"],), daemon=True).start()
     await stopping.wait()
     await server.stop(0)
     log("stopped")

@@ -115,8 +115,9 @@ async def test_liveness_answers_while_models_load_and_readiness_follows() -> Non
         assert (await health.Check(request(service=""), wait_for_ready=True, timeout=5)).status == serving
         assert (await health.Check(request(service=SERVICE), timeout=5)).status == waiting
         loaded.set()
-        await asyncio.sleep(0.2)
-        assert (await health.Check(request(service=SERVICE), timeout=5)).status == serving
+        async for reply in health.Watch(request(service=SERVICE), timeout=20):
+            if reply.status == serving:
+                break
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
