@@ -112,7 +112,7 @@ async def test_run_that_is_cancelled_in_a_move_ends_after_it(tmp_path: Path, mon
 
         async def cancel_twice() -> None:
             asked.extend(desk.stub.CancelRun(pb.CancelRunRequest(run_id="run")) for _ in range(2))
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.0)  # both have arrived by then
 
         monkeypatch.setattr(stand_in, "before_previous", cancel_twice)
         events = await desk.run(start_run("run", [task("a"), task("b")], candidates=1))
