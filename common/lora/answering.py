@@ -22,6 +22,7 @@ from common.lora.forward import passes
 from common.lora.layers import Span
 from common.lora.render import Renderer
 from common.lora.residency import BASE_VERSION
+from common.lora.stacking import Stack
 from common.types import Prompt, Sampling
 from common.versions import FinishReason
 
@@ -105,7 +106,10 @@ class Answerer:
                 )
                 for version, i in rows
             ]
-            yield from self._batch(sequences, sampling, cancelled)
+            try:
+                yield from self._batch(sequences, sampling, cancelled)
+            finally:
+                self._attached.unstack()
 
     @torch.inference_mode()
     def _batch(
@@ -114,10 +118,12 @@ class Answerer:
         tokens_BT, attention_BT = self._left_padded(running)
         positions_BT = (attention_BT.cumsum(1) - 1).clamp(min=0)
         cache = DynamicCache(config=self._attached.model.config)
-        for _ in range(new_tokens(sampling)):
+        spans = _spans(running)
+        stack = Stack.of(spans, tokens_BT.shape[1], self._device)
+        for step in range(new_tokens(sampling)):
             if cancelled():
                 raise Cancelled("answering was called off")
-            with self._attached.layout.holding(_spans(running), rows=len(running), width=tokens_BT.shape[1]):
+            with self._attached.layout.holding(spans, rows=len(running), width=tokens_BT.shape[1], stack=stack):
                 logits_BV = self._attached.model(
                     input_ids=tokens_BT,
                     attention_mask=attention_BT,
@@ -141,6 +147,10 @@ class Answerer:
                 cache.batch_select_indices(keep)
                 attention_BT, positions_BT = attention_BT[keep], positions_BT[keep]
                 running = [running[row] for row in staying]
+                spans = _spans(running)
+            if step == 0 or len(staying) < len(drawn):
+                # From now on a row is one token.
+                stack = Stack.of(spans, 1, self._device, stack)
             tokens_BT = torch.tensor([[sequence.tokens[-1]] for sequence in running], device=self._device)
             attention_BT = torch.cat([attention_BT, attention_BT.new_ones((len(running), 1))], dim=1)
             positions_BT = positions_BT[:, -1:] + 1

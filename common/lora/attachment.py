@@ -7,7 +7,7 @@ do, on this. One thread at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 
 from common.errors import Corrupt, InvalidRequest, Violation
 from common.lora.adapter_format import WEIGHTS_FILE, Adapter, AdapterSpec
+from common.lora.frozen import FrozenLinear
 from common.lora.layers import Factors, Layout, LoraLinear, Span
 from common.models.loading import BaseModel
 
@@ -31,13 +32,16 @@ class _Attached:
 
 
 class AttachedModel:
-    """A base model to which adapters can be attached. Puts a LoraLinear where each linear layer but the head stood."""
+    """A base model to which adapters can be attached. Puts a LoraLinear where each linear layer but the head stood.
 
-    def __init__(self, base: BaseModel) -> None:
+    pack_weights: on a CPU, hold the frozen weights once more in the order in which they are computed fastest.
+    """
+
+    def __init__(self, base: BaseModel, *, pack_weights: bool = True) -> None:
         self.base = base
         self.model: Any = base.model
         self.dtype = torch.float64 if base.model.dtype is torch.float64 else torch.float32
-        self._layers = _wrap(base.model)
+        self._layers = _wrap(base.model, pack_weights)
         self.layout = next(iter(self._layers.values())).layout
         self._adapters: dict[str, _Attached] = {}
 
@@ -58,25 +62,35 @@ class AttachedModel:
             shapes[f"{FILE_PREFIX}{path}.lora_B.weight"] = (layer.out_features, spec.rank)
         return dict(sorted(shapes.items()))
 
-    def attach(self, name: str, spec: AdapterSpec, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Adds an adapter with these numbers. Raises InvalidRequest for a layer that the model does not have."""
+    def prepare(self) -> None:
+        """Makes what training needs beside the adapters, once."""
+        for module in self.model.modules():
+            if isinstance(module, FrozenLinear):
+                module.prepare()
+
+    def attach(self, name: str, spec: AdapterSpec, numbers: Callable[[str, tuple[int, int]], torch.Tensor]) -> None:
+        """Adds an adapter; `numbers` gives each factor by PEFT name and shape, asked in the order of the names.
+
+        Raises InvalidRequest for a layer that the model does not have.
+        """
         unknown = sorted(set(spec.target_modules) - set(self.linear_names))
         if unknown:
             reason = f"the model has no linear layer {', '.join(unknown)}; it has {', '.join(self.linear_names)}"
             raise InvalidRequest([Violation("recipe.target_modules", reason)])
         flat_P, views = self._buffer(spec)
         for key, view in views.items():
-            view.copy_(tensors[key])
+            view.copy_(numbers(key, (view.shape[0], view.shape[1])))
         for path, layer in self._targets(spec):
             layer.factors[name] = Factors(
                 views[f"{FILE_PREFIX}{path}.lora_A.weight"], views[f"{FILE_PREFIX}{path}.lora_B.weight"], spec.scaling
             )
         self._adapters[name] = _Attached(spec, flat_P)
+        self.unstack()
 
     def load(self, name: str, adapter: Adapter) -> int:
         """Attaches `adapter` under `name`; returns the number of tensors bound. Raises Corrupt when it does not fit."""
         self.check_fit(name, adapter)
-        self.attach(name, adapter.spec, adapter.tensors)
+        self.attach(name, adapter.spec, lambda key, _: adapter.tensors[key])
         return len(self.factors(name))
 
     def check_fit(self, name: str, adapter: Adapter) -> None:
@@ -100,6 +114,19 @@ class AttachedModel:
             factors.dropout, factors.generator = dropout, generator
         return attached.flat_P, grad_P
 
+    def forget_gradients(self, name: str) -> None:
+        """The next pass writes the gradients of an adapter anew, where it would have added to them."""
+        for layer in self.layers(name).values():
+            layer.factors[name].empty = True
+
+    def settle_gradients(self, name: str) -> None:
+        """Gradients of layers that no pass has reached are zero."""
+        for layer in self.layers(name).values():
+            factors = layer.factors[name]
+            if factors.empty and factors.grad_a_RI is not None and factors.grad_b_OR is not None:
+                factors.grad_a_RI.zero_()
+                factors.grad_b_OR.zero_()
+
     def generators(self) -> list[torch.Generator]:
         """What draws the dropout of those adapters that the layout holds now."""
         factors = (
@@ -111,8 +138,14 @@ class AttachedModel:
     def detach(self, name: str) -> None:
         """Removes an adapter and frees its memory."""
         if self._adapters.pop(name, None) is not None:
+            self.unstack()
             for layer in self._layers.values():
                 layer.factors.pop(name, None)
+
+    def unstack(self) -> None:
+        """Frees what was stacked for answering."""
+        for layer in self._layers.values():
+            layer.stacked = None
 
     def active(self, name: str | None) -> AbstractContextManager[None]:
         """Within, one adapter answers for everything, or none (the bare base)."""
@@ -149,7 +182,7 @@ class AttachedModel:
         return flat_P, {key: piece.view(shape) for (key, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
-def _wrap(model: Any) -> dict[str, LoraLinear]:
+def _wrap(model: Any, pack_weights: bool) -> dict[str, LoraLinear]:
     """Every linear layer but the head as a LoraLinear, by its path; those of a model wrapped before stay."""
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     if layers:
@@ -163,8 +196,10 @@ def _wrap(model: Any) -> dict[str, LoraLinear]:
     }
     for name, linear in linears.items():
         parent, _, attribute = name.rpartition(".")
-        layers[name] = LoraLinear(linear, layout)
+        layers[name] = LoraLinear(FrozenLinear(linear, packed=pack_weights), layout)
         setattr(model.get_submodule(parent), attribute, layers[name])
+    if isinstance(head, torch.nn.Linear):
+        model.set_output_embeddings(FrozenLinear(head, packed=pack_weights))
     return layers
 
 

@@ -19,5 +19,10 @@ class EngineConfig(Config):
     checkpointing: bool = Field(
         default=False, description="train in a fraction of the memory and about four thirds of the time"
     )
+    pack_weights: bool = Field(
+        default=True,
+        description="on a CPU, hold the base once more for answering and once for training, in the order that is "
+        "computed fastest",
+    )
     resident_adapters: int = Field(default=16, ge=1, le=256, description="adapters kept attached to the base")
     end_of_text: bool = Field(default=True, description="end plain-text examples with one end-of-text token")

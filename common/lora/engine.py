@@ -45,7 +45,7 @@ class LoraEngine:
         self._score_tokens = config.score_tokens
         self.renderer = Renderer(base, end_of_text=config.end_of_text)
         check_packing(base.model, base.device)
-        self.attached = AttachedModel(base)
+        self.attached = AttachedModel(base, pack_weights=config.pack_weights)
         logits = LogitModel(base.model, base.device)
         self.residents = Residents(self.attached, load, config.resident_adapters)
         self._trainer = Trainer(self.attached, logits, self.renderer, config)

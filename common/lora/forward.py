@@ -14,7 +14,7 @@ import torch
 from common.errors import InvalidConfig
 
 CHECK_TOKENS = 4
-CHUNK = 256
+CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class LogitModel:
     ) -> torch.Tensor:
         """Gradients of the weighted cross-entropy at chosen positions, down into whatever made the hidden states.
 
-        Logits are made and given up again CHUNK positions at a time: those of a whole row would be the largest thing in
-        memory. Returns the cross-entropy at each position (M), in nats.
+        Logits are made and given up again CHUNK positions at a time, and become their own gradient: those of a whole
+        row would be the largest thing in memory. Returns the cross-entropy at each position (M), in nats.
         """
         seen_MD = hidden_ND.index_select(0, chosen_M)
         grad_MD = torch.empty_like(seen_MD, requires_grad=False)
@@ -65,9 +65,11 @@ class LogitModel:
         for low in range(0, len(chosen_M), CHUNK):
             high = low + CHUNK
             chunk = seen_MD[low:high].detach().requires_grad_()
-            loss_M = torch.nn.functional.cross_entropy(self._head(chunk), targets_M[low:high], reduction="none")
-            (grad_MD[low:high],) = torch.autograd.grad((loss_M * weights_M[low:high]).sum(), chunk)
-            losses.append(loss_M.detach())
+            logits_NV = self._head(chunk)
+            # Nothing that made the logits reads them again on the way back.
+            values_NV = logits_NV.detach()
+            losses.append(_cross_entropy_(values_NV, targets_M[low:high], weights_M[low:high]))
+            (grad_MD[low:high],) = torch.autograd.grad(logits_NV, chunk, values_NV)
         seen_MD.backward(grad_MD)  # type: ignore[no-untyped-call]
         return torch.cat(losses)
 
@@ -87,6 +89,18 @@ class LogitModel:
         if not torch.allclose(apart, whole.to(apart.dtype), rtol=1e-2, atol=1e-3):
             kind = getattr(self._model.config, "model_type", "unknown")
             raise InvalidConfig(f"model: architecture {kind} computes its logits in a way that is not supported")
+
+
+def _cross_entropy_(logits_NV: torch.Tensor, targets_N: torch.Tensor, weights_N: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy at each position (N); in the logits' place stands the gradient of its weighted sum by them."""
+    targets_N1, weights_N1 = targets_N[:, None], weights_N[:, None].to(logits_NV.dtype)
+    target_N1 = logits_NV.gather(1, targets_N1)
+    highest_N1, likeliest_N1 = logits_NV.max(dim=1, keepdim=True)
+    torch.softmax(logits_NV, dim=1, out=logits_NV)
+    # The likeliest word's probability is never small, so its logarithm keeps all digits.
+    loss_N1 = highest_N1 - target_N1 - logits_NV.gather(1, likeliest_N1).log()
+    logits_NV.mul_(weights_N1).scatter_add_(1, targets_N1, -weights_N1)
+    return loss_N1[:, 0]
 
 
 def chosen_positions(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:

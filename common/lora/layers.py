@@ -5,7 +5,7 @@ of a packed row) that one adapter answers for. While adapters are trained, gradi
 adapter; the frozen layer has none. LoRA: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv
 2106.09685).
 
-Shapes: N tokens of all leading dimensions flattened, I inputs, O outputs, R the adapter's rank.
+Shapes: N tokens of all leading dimensions flattened, n of them one adapter's, I inputs, O outputs, R its rank.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 import torch
 
 from common.errors import InvalidConfig
+from common.lora.frozen import FrozenLinear
+from common.lora.stacking import Stack, StackedFactors
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Factors:
     scale: float
     grad_a_RI: torch.Tensor | None = None
     grad_b_OR: torch.Tensor | None = None
+    # Nothing has been added yet: what stands in the gradients is of no account.
+    empty: bool = True
     dropout: float = 0.0
     # Draws the dropout of this adapter alone, so that it does not depend on who else is in the batch.
     generator: torch.Generator | None = None
@@ -48,27 +52,34 @@ class Layout:
     """Whose tokens are whose, read by every layer of a model while it runs. No spans: the bare base.
 
     rows: how many rows the batch has, of one length; every token of a packed row is a row of its own. 0: not said,
-    because one adapter answers for everything.
+    because one adapter answers for everything. stack: the spans, where their products can be made in one call.
     """
 
     spans: Sequence[Span] = ()
     rows: int = 0
     width: int = 1
     training: bool = False
+    stack: Stack | None = None
     # Carries gradients to the first layers, whose inputs need none themselves.
     anchor: torch.Tensor = field(default_factory=lambda: torch.zeros((), requires_grad=True))
 
     @contextmanager
     def holding(
-        self, spans: Sequence[Span], *, rows: int = 0, width: int = 1, training: bool = False
+        self,
+        spans: Sequence[Span],
+        *,
+        rows: int = 0,
+        width: int = 1,
+        training: bool = False,
+        stack: Stack | None = None,
     ) -> Iterator[None]:
         """Within, tokens belong as `spans` says to a batch of `rows` x `width` tokens; after, as before."""
-        before = (self.spans, self.rows, self.width, self.training)
-        self.spans, self.rows, self.width, self.training = spans, rows, width, training
+        before = (self.spans, self.rows, self.width, self.training, self.stack)
+        self.spans, self.rows, self.width, self.training, self.stack = spans, rows, width, training, stack
         try:
             yield
         finally:
-            self.spans, self.rows, self.width, self.training = before
+            self.spans, self.rows, self.width, self.training, self.stack = before
 
     def stretch(self, span: Span, tokens: int) -> tuple[int, int | None]:
         """Where a span's tokens lie among a layer's. Raises InvalidConfig when the layer was given others."""
@@ -81,22 +92,23 @@ class Layout:
 
 
 class LoraLinear(torch.nn.Module):
-    """Stands in a model where `base_layer` stood."""
+    """Stands in a model where `base` stood."""
 
-    def __init__(self, base_layer: torch.nn.Linear, layout: Layout) -> None:
+    def __init__(self, base: FrozenLinear, layout: Layout) -> None:
         super().__init__()
-        self.base_layer = base_layer
-        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
+        self.base = base
+        self.in_features, self.out_features = base.in_features, base.out_features
         self.factors: dict[str, Factors] = {}
+        self.stacked: StackedFactors | None = None
         self.layout = layout
 
     @property
     def weight(self) -> torch.Tensor:
-        return self.base_layer.weight
+        return self.base.weight
 
     @property
     def bias(self) -> torch.Tensor | None:
-        return self.base_layer.bias
+        return self.base.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: leading dimensions x I -> leading dimensions x O."""
@@ -107,13 +119,18 @@ class LoraLinear(torch.nn.Module):
             if span.name in self.factors
         ]
         if not own:
-            y: torch.Tensor = self.base_layer(x)
+            y: torch.Tensor = self.base(x)
             return y
         if self.layout.training:
-            trained: torch.Tensor = _Trained.apply(x, self.layout.anchor, self.base_layer, own)  # type: ignore[no-untyped-call]
+            trained: torch.Tensor = _Trained.apply(x, self.layout.anchor, self.base, own)  # type: ignore[no-untyped-call]
             return trained
-        y = self.base_layer(x)
+        y = self.base(x)
         x_NI, y_NO = x.flatten(0, -2), y.flatten(0, -2)
+        if (stack := self.layout.stack) is not None and all(name in self.factors for name in stack.names):
+            if self.stacked is None or self.stacked.names != stack.names:
+                self.stacked = StackedFactors.of(stack.names, [self.factors[name] for name in stack.names])
+            self.stacked.add(stack, x_NI, y_NO)
+            return y
         for factors, start, end in own:
             low_NR = x_NI[start:end].to(factors.a_RI.dtype) @ factors.a_RI.T
             _add_product(y_NO[start:end], low_NR, factors.b_OR.T, factors.scale)
@@ -124,42 +141,61 @@ class _Trained(torch.autograd.Function):
     """The layer with its adapters, whose gradients it adds up in their buffers instead of returning them."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, anchor: torch.Tensor, base: torch.nn.Linear, own: Any) -> torch.Tensor:
-        y = torch.nn.functional.linear(x, base.weight, base.bias)
-        x_NI, y_NO = x.flatten(0, -2), y.flatten(0, -2)
+    def forward(ctx: Any, x: torch.Tensor, anchor: torch.Tensor, base: FrozenLinear, own: Any) -> torch.Tensor:
+        y = base.product(x)
+        spans = [(start, end) for _, start, end in own]
         lows, masks = [], []
-        for factors, start, end in own:
-            seen_NI = x_NI[start:end].to(factors.a_RI.dtype)
-            mask_NI = _dropout_mask(seen_NI, factors)
-            low_NR = (seen_NI if mask_NI is None else seen_NI * mask_NI) @ factors.a_RI.T
-            _add_product(y_NO[start:end], low_NR, factors.b_OR.T, factors.scale)
-            lows.append(low_NR)
-            masks.append(mask_NI)
-        ctx.save_for_backward(x, base.weight, *lows, *masks)
-        ctx.own = own
+        parts = zip(own, _parts(x.flatten(0, -2), spans), _parts(y.flatten(0, -2), spans), strict=True)
+        for (factors, _, _), x_nI, y_nO in parts:
+            seen_nI = x_nI.to(factors.a_RI.dtype)
+            mask_nI = _dropout_mask(seen_nI, factors)
+            masked_nI = seen_nI if mask_nI is None else seen_nI * mask_nI
+            low_nR = torch.nn.functional.linear(masked_nI, factors.a_RI)
+            _add_product(y_nO, low_nR, factors.b_OR.T, factors.scale)
+            lows.append(low_nR)
+            masks.append(mask_nI)
+        ctx.save_for_backward(x, *lows, *masks)
+        ctx.base, ctx.own, ctx.spans = base, own, spans
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        x, weight_OI, *kept = ctx.saved_tensors
+        x, *kept = ctx.saved_tensors
         lows, masks = kept[: len(ctx.own)], kept[len(ctx.own) :]
         grad_NO = grads[0].flatten(0, -2)
-        x_NI = x.flatten(0, -2)
-        grad_x_NI = grad_NO @ weight_OI if ctx.needs_input_grad[0] else None
-        for (factors, start, end), low_NR, mask_NI in zip(ctx.own, lows, masks, strict=True):
-            own_NO = grad_NO[start:end].to(factors.b_OR.dtype)
-            seen_NI = x_NI[start:end].to(factors.a_RI.dtype)
-            grad_low_NR = (own_NO @ factors.b_OR).mul_(factors.scale)
+        grad_x_NI = ctx.base.gradient(grad_NO) if ctx.needs_input_grad[0] else None
+        seen = _parts(x.flatten(0, -2), ctx.spans)
+        given = _parts(grad_NO, ctx.spans)
+        passed = [None] * len(seen) if grad_x_NI is None else _parts(grad_x_NI, ctx.spans)
+        parts = zip(ctx.own, seen, given, passed, lows, masks, strict=True)
+        for (factors, _, _), x_nI, grad_nO, grad_x_nI, low_nR, mask_nI in parts:
+            own_nO = grad_nO.to(factors.b_OR.dtype)
+            seen_nI = x_nI.to(factors.a_RI.dtype)
+            grad_low_nR = own_nO @ factors.b_OR
             if factors.grad_a_RI is not None and factors.grad_b_OR is not None:
-                factors.grad_b_OR.addmm_(own_NO.T, low_NR, alpha=factors.scale)
-                factors.grad_a_RI.addmm_(grad_low_NR.T, seen_NI if mask_NI is None else seen_NI * mask_NI)
-            if grad_x_NI is None:
+                masked_nI = seen_nI if mask_nI is None else seen_nI * mask_nI
+                before = 0.0 if factors.empty else 1.0
+                factors.grad_b_OR.addmm_(own_nO.T, low_nR, beta=before, alpha=factors.scale)
+                factors.grad_a_RI.addmm_(grad_low_nR.T, masked_nI, beta=before, alpha=factors.scale)
+                factors.empty = False
+            if grad_x_nI is None:
                 continue
-            if mask_NI is None:
-                _add_product(grad_x_NI[start:end], grad_low_NR, factors.a_RI, 1.0)
+            if mask_nI is None:
+                _add_product(grad_x_nI, grad_low_nR, factors.a_RI, factors.scale)
             else:
-                grad_x_NI[start:end] += ((grad_low_NR @ factors.a_RI) * mask_NI).to(grad_x_NI.dtype)
+                grad_own_nI = ((grad_low_nR @ factors.a_RI) * mask_nI).mul_(factors.scale)
+                grad_x_nI.add_(grad_own_nI.to(grad_x_nI.dtype))
         return (None if grad_x_NI is None else grad_x_NI.view_as(x)), None, None, None
+
+
+def _parts(tokens: torch.Tensor, spans: Sequence[tuple[int, int | None]]) -> Sequence[torch.Tensor]:
+    """Views of the spans' tokens (N x ...): in one call where they follow one another from the first to the last."""
+    ends = [0, *(end for _, end in spans)]
+    if ends[-1] == tokens.shape[0] and all(
+        start == before for (start, _), before in zip(spans, ends[:-1], strict=True)
+    ):
+        return tokens.split([end - start for start, end in spans if end is not None])  # type: ignore[no-untyped-call]
+    return [tokens[start:end] for start, end in spans]
 
 
 def _add_product(sum_NO: torch.Tensor, left_NR: torch.Tensor, right_RO: torch.Tensor, scale: float) -> None:

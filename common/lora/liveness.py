@@ -160,7 +160,7 @@ class LivenessProver:
         def check(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             x_I = inputs[0][0, -1]
             update_O = (x_I.float().cpu() @ a_RI.T @ b_OR.T) * scaling
-            plain_O = layer.base_layer(x_I).float().cpu()
+            plain_O = layer.base(x_I).float().cpu()
             noise = (ROUNDINGS * torch.finfo(output.dtype).eps + SUM_ORDER) * float(plain_O.norm())
             if is_there(output[0, -1].float().cpu() - plain_O, update_O, noise):
                 watched.right.add(path)

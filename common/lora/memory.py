@@ -26,7 +26,7 @@ GIB = 1 << 30
 SHARE = 0.85
 # An adapter in training: its numbers, their gradients, and AdamW's two moments.
 COPIES = 4
-# Logits of a chunk, their softmax, and their gradient.
+# Logits of a chunk, which become their own gradient; with a soft cap, and in another type than float32, copies of them.
 LOGIT_COPIES = 3
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -94,7 +94,7 @@ class TrainMemory:
         packed = Packed.of([[0] * PROBE_TOKENS], base.device)
         whole = attached.layout.holding([Span(PROBE, 0, PROBE_TOKENS)], rows=PROBE_TOKENS, training=True)
         try:
-            attached.attach(PROBE, spec, {name: torch.zeros(shape) for name, shape in attached.shapes(spec).items()})
+            attached.attach(PROBE, spec, lambda _, shape: torch.zeros(shape))
             with packed_attention(attached.model), torch.enable_grad(), whole:
                 with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
                     kept_alive = hidden_states(attached.model, packed)

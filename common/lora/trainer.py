@@ -116,6 +116,7 @@ class Trainer:
         """One result or failure a job, in order. Raises Cancelled at the next step once `cancelled()` says so."""
         if self._attached.model.dtype is torch.float16:
             raise InvalidConfig("model.dtype: float16 loses small gradients; train in bfloat16 or float32")
+        self._attached.prepare()
         work = _Work(self._attached, self._memory, self._budget, report, ended)
         for number, job in enumerate(jobs):
             try:

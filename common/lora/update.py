@@ -21,6 +21,7 @@ from common.lora.schedule import learning_rate_factor, shuffled_batches
 from common.types import Example, Recipe, Schedule
 
 T = TypeVar("T")
+CLIP_EPSILON = 1e-6  # torch's
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Update:
 
     def forget_gradients(self) -> None:
         """Back to before the step's first pass."""
-        self._optimizer.zero_grad(set_to_none=False)
+        self._attached.forget_gradients(self.slot)
 
     def advance(self, summed_loss: float) -> None:
         """Takes a step with the gradients that have been added up. Raises NotFinite.
@@ -115,15 +116,13 @@ class Update:
         targets = sum(example.targets for example in pending)
         if not math.isfinite(summed_loss):
             raise NotFinite("loss", self.step)
-        norm = torch.nn.utils.clip_grad_norm_([self._flat], set_(recipe.max_grad_norm))
-        if not bool(torch.isfinite(norm)):
-            raise NotFinite("gradient", self.step)
+        self._clip(set_(recipe.max_grad_norm))
         factor = learning_rate_factor(
             recipe.schedule or Schedule.LINEAR, self.step, self.steps, set_(recipe.warmup_steps)
         )
         self._optimizer.param_groups[0]["lr"] = set_(recipe.learning_rate) * factor
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=False)
+        self.forget_gradients()
         epoch = self._losses[self._steps[self.step][0]]
         epoch[0] += summed_loss
         epoch[1] += targets
@@ -134,7 +133,8 @@ class Update:
     def result(self) -> TrainedAdapter:
         """Raises NotFinite when the last step broke it."""
         adapter = self._attached.export(self.slot)
-        if not bool(self._flat.isfinite().all()):
+        low, high = torch.aminmax(self._flat.detach())
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise NotFinite("last update", self.steps)
         (first, counted_first), (last, counted_last) = self._losses[0], self._losses[-1]
         return TrainedAdapter(
@@ -148,25 +148,36 @@ class Update:
             alone=self.alone,
         )
 
+    def _clip(self, limit: float) -> None:
+        """Scales the gradients down to a norm of `limit`, as torch's clip_grad_norm_ does. Raises NotFinite."""
+        assert self._flat.grad is not None
+        self._attached.settle_gradients(self.slot)
+        norm = float(torch.linalg.vector_norm(self._flat.grad))
+        if not math.isfinite(norm):
+            raise NotFinite("gradient", self.step)
+        if (scale := limit / (norm + CLIP_EPSILON)) < 1:
+            self._flat.grad.mul_(scale)
+
     def _attach(self) -> None:
         """The parent's factors, or fresh ones drawn from the job's seed."""
         parent = self.job.parent
         if parent is not None:
             self._attached.check_fit(self.job.job_id, parent)
         spec = parent.spec if parent is not None else fresh_spec(self.job.recipe, self._attached.base.digest.sha256)
-        self._attached.attach(self.slot, spec, parent.tensors if parent is not None else self._fresh(spec))
-
-    def _fresh(self, spec: AdapterSpec) -> dict[str, torch.Tensor]:
-        """LoRA's usual start: A uniform within 1/sqrt(inputs), B zero, so that the update starts at nothing."""
         generator = torch.Generator().manual_seed(derive_seed("lora-init", self.job.seed))
-        factors = {}
-        for name, shape in self._attached.shapes(spec).items():
-            bound = 1.0 / math.sqrt(shape[1])
-            is_a = name.endswith("lora_A.weight")
-            factors[name] = (
-                torch.empty(shape).uniform_(-bound, bound, generator=generator) if is_a else torch.zeros(shape)
-            )
-        return factors
+        self._attached.attach(
+            self.slot,
+            spec,
+            lambda name, shape: parent.tensors[name] if parent is not None else _fresh(name, shape, generator),
+        )
+
+
+def _fresh(name: str, shape: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    """LoRA's usual start: A uniform within 1/sqrt(inputs), B zero, so that the update starts at nothing."""
+    if not name.endswith("lora_A.weight"):
+        return torch.zeros(shape)
+    bound = 1.0 / math.sqrt(shape[1])
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
 
 def fresh_spec(recipe: Recipe, base: str) -> AdapterSpec:

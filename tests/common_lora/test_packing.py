@@ -9,6 +9,7 @@ import torch
 
 from common.errors import InvalidConfig
 from common.lora.engine import LoraEngine
+from common.lora.frozen import FrozenLinear
 from common.lora.layers import Factors, Layout, LoraLinear, Span
 from common.models.loading import load_model
 from tests.support.tiny_model import tiny_config
@@ -35,7 +36,8 @@ def test_attention_in_chunks_is_refused(tiny_folder: Path) -> None:
 def test_a_layer_that_sees_some_of_the_tokens_carries_no_adapter(tokens: int) -> None:
     """As the experts of a mixture do: whose tokens they are given is not known there."""
     layout = Layout()
-    layer = LoraLinear(torch.nn.Linear(3, 2, bias=False).requires_grad_(False), layout)
+    plain = torch.nn.Linear(3, 2, bias=False).requires_grad_(False)
+    layer = LoraLinear(FrozenLinear(plain, packed=False), layout)
     layer.factors["v"] = Factors(torch.ones(1, 3), torch.ones(2, 1), 1.0)
     with layout.holding([Span("v", 0, 2)], rows=4, width=2):
         assert layer(torch.ones(4, 2, 3)).shape == (4, 2, 2)
