@@ -16,6 +16,7 @@ from common.lora.likelihood import ScoredText
 from common.lora.proof import Liveness, LivenessProof
 from common.versions import Answer, AnswerPurpose
 from student import metrics
+from student.answer_engine import AnswerEngine
 from student.messages import AnswerEvent, KlFromBase, OptionScore, ScoredContinuation, ScoreEvent
 from student.requests import AnswerRequest, LogLikelihoodRequest
 from student.versions import Resolved, Versions
@@ -25,10 +26,14 @@ PURPOSES = {AnswerPurpose.AUDIT: "audit", AnswerPurpose.LIVE: "live"}
 
 
 class Answering:
-    """Carries out Answer and LogLikelihood requests."""
+    """Carries out Answer and LogLikelihood requests.
 
-    def __init__(self, engine: LoraEngine, versions: Versions, workroom: Workroom) -> None:
+    `engine` proves and scores; `answers` writes what is answered, and is `engine` itself unless configured otherwise.
+    """
+
+    def __init__(self, engine: LoraEngine, answers: AnswerEngine, versions: Versions, workroom: Workroom) -> None:
         self._engine = engine
+        self._answers = answers
         self._versions = versions
         self._workroom = workroom
 
@@ -48,7 +53,7 @@ class Answering:
         for lot in self._engine.residents.lots(list(places)):
             proven = [version for version in lot if self._proven(version, desk, must=must)]
             total -= (len(lot) - len(proven)) * len(request.prompts)
-            for version, text in self._engine.answer(proven, request.prompts, request.sampling, desk.cancelled):
+            for version, text in self._answers.answer(proven, request.prompts, request.sampling, desk.cancelled):
                 answer = Answer(
                     prompt_id=request.prompts[text.index].prompt_id,
                     version=version,

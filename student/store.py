@@ -44,6 +44,10 @@ class VersionStore:
         """Raises NotFound, or Corrupt naming the file that does not fit."""
         return self._folders.get(version)
 
+    def folder(self, version: str) -> Path:
+        """Where an adapter lies, in PEFT's format; `adapter` verifies it."""
+        return self._folders.path(version)
+
     def version(self, version: str) -> Version:
         """How a version was made. Raises NotFound or Corrupt."""
         if version == BASE_VERSION:

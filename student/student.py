@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.errors import NotPossible, Unavailable
@@ -15,6 +16,7 @@ from common.software import software
 from common.types import Digest
 from common.versions import Alias
 from student.aliases import Aliases
+from student.answer_engine import AnswerEngine
 from student.answering import Answering
 from student.config import StudentConfig
 from student.messages import Status, Verification, VersionList
@@ -34,6 +36,7 @@ class _Loaded:
     """What there is once the model is loaded."""
 
     engine: LoraEngine
+    answers: AnswerEngine
     training: Training
     answering: Answering
     status: Status
@@ -49,13 +52,16 @@ class Student:
         self.versions = Versions(self.store, self.aliases)
         self._workroom = Workroom(HeavyPhase(config.heavy_lock))
         self._loaded: _Loaded | None = None
+        self._close_answers: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Loads the model. Raises InvalidConfig."""
         self._loaded = await self._workroom.call(self._load)
 
     async def close(self) -> None:
+        """Ends the work under way, a start included, and then what it works with."""
         await asyncio.to_thread(self._workroom.close)
+        await asyncio.to_thread(self._close_answers)
 
     @property
     def training(self) -> Training:
@@ -112,8 +118,14 @@ class Student:
         if naming:
             raise NotPossible(f"version {version} is in use: {', '.join(naming)}", ids={"version": version})
         await asyncio.to_thread(self.store.discard, version)
-        engine = self._ready.engine
-        await self._workroom.call(lambda: engine.release(version))
+        ready = self._ready
+
+        def release() -> None:
+            ready.engine.release(version)
+            if ready.answers is not ready.engine:
+                ready.answers.release(version)
+
+        await self._workroom.call(release)
 
     @property
     def _ready(self) -> _Loaded:
@@ -127,9 +139,10 @@ class Student:
         config = self._config
         base = load_model(config.model)
         engine = LoraEngine(base, config.engine, self.store.adapter)
+        answers, packages = self._open_answers(engine)
         recipes = RecipeBook(config.training, engine.linear_names, base.max_positions)
         runs = software(
-            PACKAGES,
+            (*PACKAGES, *packages),
             device=config.model.device,
             threads=torch.get_num_threads(),
             precision=config.model.precision,
@@ -151,7 +164,21 @@ class Student:
             workroom=self._workroom,
             software=runs,
         )
-        return _Loaded(engine, training, Answering(engine, self.versions, self._workroom), status)
+        answering = Answering(engine, answers, self.versions, self._workroom)
+        return _Loaded(engine, answers, training, answering, status)
+
+    def _open_answers(self, engine: LoraEngine) -> tuple[AnswerEngine, tuple[str, ...]]:
+        """The engine that writes answers, and the packages that it adds to the record. Raises InvalidConfig."""
+        config = self._config
+        if config.answering.engine == "lora":
+            return engine, ()
+        from common.vllm_engine.engine import PACKAGES as VLLM_PACKAGES
+        from student.vllm_answers import VllmAnswers
+
+        answers = VllmAnswers(engine, config.model, config.answering.vllm, self.store)
+        self._close_answers = answers.close
+        answers.start()
+        return answers, VLLM_PACKAGES
 
 
 def _compared(expected: Digest, found: Digest) -> Verification:

@@ -11,7 +11,8 @@ from pydantic import Field, field_validator
 from common.config import Config, ServiceConfig
 from common.models.config import ModelConfig
 from common.types import Recipe, Sampling, Schedule
-from teacher.backends.settings import TransformersSettings, VllmSettings
+from common.vllm_engine.settings import VllmSettings
+from teacher.backends.settings import TransformersSettings
 from teacher.rehearsal import RehearsalSettings
 from teacher.screening import ScreeningSettings
 from teacher.variants import VARIANTS

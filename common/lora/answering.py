@@ -57,13 +57,16 @@ class Answerer:
         self._budget = token_budget
         self._device = attached.base.device
 
-    def render(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[tuple[int, ...]]:
-        """Token ids of all prompts.
+    def render(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, limit: int | None = None
+    ) -> list[tuple[int, ...]]:
+        """Token ids of all prompts. `limit`: tokens of prompt and answer, where that is less than the model's.
 
         Raises InvalidRequest naming each that leaves no room for its answer or holds a control token.
         """
         rendered = [self._renderer.prompt(prompt.conversation) for prompt in prompts]
-        limit = self._attached.base.max_positions - new_tokens(sampling)
+        positions = self._attached.base.max_positions
+        room = min(positions, limit or positions) - new_tokens(sampling)
         violations = [
             violation
             for i, prompt in enumerate(prompts)
@@ -71,10 +74,10 @@ class Answerer:
         ]
         violations += [
             Violation(
-                f"prompts[{i}].conversation", f"has {len(tokens)} tokens; with its answer there is room for {limit}"
+                f"prompts[{i}].conversation", f"has {len(tokens)} tokens; with its answer there is room for {room}"
             )
             for i, tokens in enumerate(rendered)
-            if len(tokens) > limit
+            if len(tokens) > room
         ]
         if violations:
             raise InvalidRequest(violations)

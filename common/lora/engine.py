@@ -51,7 +51,7 @@ class LoraEngine:
         self._trainer = Trainer(self.attached, logits, self.renderer, config)
         self._answerer = Answerer(self.attached, self.renderer, config.answer_tokens)
         self._scorer = Scorer(logits, self.renderer, base.device, config.score_tokens, base.max_positions)
-        self._prover = LivenessProver(self.attached, self.residents, self._scorer, self.renderer, load)
+        self.prover = LivenessProver(self.attached, self.residents, self._scorer, self.renderer, load)
 
     @property
     def linear_names(self) -> tuple[str, ...]:
@@ -77,7 +77,16 @@ class LoraEngine:
 
         Versions of one lot (`residents.lots`) stay attached once they are proven: what is proven is what answers.
         """
-        return self._prover.prove(version, parent)
+        return self.prover.prove(version, parent)
+
+    def render(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, limit: int | None = None
+    ) -> list[tuple[int, ...]]:
+        """Token ids of all prompts, for another engine to answer them; `limit`: tokens of prompt and answer there.
+
+        Raises InvalidRequest as `answer` does.
+        """
+        return self._answerer.render(prompts, sampling, limit=limit)
 
     def answer(
         self,
@@ -134,4 +143,4 @@ class LoraEngine:
     def release(self, version: str) -> None:
         """Frees a version's memory; it is loaded again when it is next asked for."""
         self.residents.release(version)
-        self._prover.forget(version)
+        self.prover.forget(version)

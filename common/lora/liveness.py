@@ -84,6 +84,18 @@ class LivenessProver:
             return LivenessProof(**counts, liveness=Liveness.INVALID, detail=detail)
         return self._probe(version, parent, adapter, counts)
 
+    @property
+    def probes(self) -> tuple[tuple[int, ...], ...]:
+        """Token ids of the probes."""
+        return tuple(self._probes)
+
+    def probed(self, version: str) -> torch.Tensor:
+        """What `version` makes of the probes: log-probability of each token after a probe's first, in one row, nats."""
+        if version == BASE_VERSION:
+            return self._reference(BASE_VERSION)
+        with self._residents.active(version):
+            return self._scorer.token_log_probs(self._probes)
+
     def _bound(self, version: str, adapter: Adapter) -> int:
         """Live parameters that equal the file's tensors."""
         factors = self._attached.factors(version)

@@ -118,27 +118,28 @@ def config(model_folder: Path, tmp_path: Path) -> StudentConfig:
 Serve = Callable[[StudentConfig], AbstractAsyncContextManager[Client]]
 
 
+@asynccontextmanager
+async def serving(config: StudentConfig) -> AsyncIterator[Client]:
+    student = Student(config)
+    servicer = StudentServicer(student)
+    try:
+        async with (
+            running(
+                config,
+                service=SERVICE,
+                add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(servicer, server),
+                start=student.start,
+                stop=servicer.close,
+            ) as server,
+            open_channel(server.target) as channel,
+        ):
+            yield Client(student_pb2_grpc.StudentServiceStub(channel), student, config.store, server.target)
+    finally:
+        await student.close()
+
+
 @pytest.fixture
 def serve() -> Serve:
-    @asynccontextmanager
-    async def serving(config: StudentConfig) -> AsyncIterator[Client]:
-        student = Student(config)
-        servicer = StudentServicer(student)
-        try:
-            async with (
-                running(
-                    config,
-                    service=SERVICE,
-                    add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(servicer, server),
-                    start=student.start,
-                    stop=servicer.close,
-                ) as server,
-                open_channel(server.target) as channel,
-            ):
-                yield Client(student_pb2_grpc.StudentServiceStub(channel), student, config.store, server.target)
-        finally:
-            await student.close()
-
     return serving
 
 

@@ -10,8 +10,13 @@ import sys
 from pathlib import Path
 
 import grpc
+import pytest
+from pydantic import ValidationError
 
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc
+from common.errors import InvalidConfig
+from student.config import AnsweringConfig, StudentConfig
+from student.student import Student
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -63,3 +68,21 @@ def test_an_unknown_key_is_refused_by_name_before_anything_is_loaded() -> None:
     )
     assert refused.returncode == 2
     assert "training.limits.max_rnak: unknown key" in refused.stderr
+
+
+def test_vllm_must_take_the_ranks_that_may_be_trained() -> None:
+    settings = {"answering": {"engine": "vllm", "vllm": {"max_lora_rank": 16}}}
+    with pytest.raises(
+        ValidationError, match=r"answering\n.*vllm.max_lora_rank is 16; training.limits.max_rank allows 64"
+    ):
+        StudentConfig.model_validate(settings)
+    assert StudentConfig.model_validate({**settings, "training": {"limits": {"max_rank": 16}}})
+
+
+async def test_vllm_gets_no_more_room_than_the_model_has(config: StudentConfig) -> None:
+    student = Student(config.model_copy(update={"answering": AnsweringConfig(engine="vllm")}))
+    try:
+        with pytest.raises(InvalidConfig, match=r"answering\.vllm\.max_model_len is 2048; the model has room for 512"):
+            await student.start()
+    finally:
+        await student.close()

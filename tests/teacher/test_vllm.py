@@ -14,7 +14,7 @@ from common.errors import NotFound, NotPossible
 from common.jobs import Publish
 from common.models.config import ModelConfig
 from common.types import Context, Digest, Progress, Recipe, Sampling, TaskKind
-from teacher.backends.settings import VllmSettings
+from common.vllm_engine.settings import VllmSettings
 from teacher.backends.vllm_backend import VllmGenerator
 from teacher.config import DEFAULT_MODEL, LearnSettings, TeacherConfig
 from teacher.generator import BASE, Draw, PromptTooLong

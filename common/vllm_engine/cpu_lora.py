@@ -5,7 +5,7 @@ token. That copies whole factors for every token, gigabytes for a batch of promp
 index -1, gets the adapter in the last slot: in a batch that mixes versions, the base model answers as a policy. Here
 tokens in a row that share an adapter are multiplied at once, and tokens without one are left alone.
 
-A worker installs this through teacher/backends/cpu_worker.py.
+A worker installs this through common/vllm_engine/cpu_worker.py.
 """
 
 from __future__ import annotations

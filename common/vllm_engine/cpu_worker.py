@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from teacher.backends import cpu_lora
+from common.vllm_engine import cpu_lora
 
 
 class WorkerExtension:

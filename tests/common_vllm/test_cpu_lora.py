@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teacher.backends import cpu_lora
+from common.vllm_engine import cpu_lora
 
 SLOTS, RANK, WIDE = 2, 3, 5
 SLOT_LISTS = st.lists(st.integers(min_value=-1, max_value=SLOTS - 1), min_size=1, max_size=12)

@@ -1,4 +1,4 @@
-"""Ends processes whose owner is gone: `python -m teacher.backends.guard PID...`.
+"""Ends processes whose owner is gone: `python -m common.vllm_engine.guard PID...`.
 
 Workers of an engine do not notice when the process that spawned them is killed, and would hold memory and cores for
 ever. The guard holds the other end of a pipe to that process: when it closes, whatever is still there is killed.
@@ -24,7 +24,7 @@ class Guard:
     def __init__(self) -> None:
         children = psutil.Process().children(recursive=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "teacher.backends.guard", *(str(child.pid) for child in children)],
+            [sys.executable, "-P", "-m", "common.vllm_engine.guard", *(str(child.pid) for child in children)],
             stdin=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
         )

@@ -8,11 +8,11 @@ import time
 
 import psutil  # type: ignore[import-untyped]
 
-from teacher.mstep_process import ROOT
+from common.vllm_engine.guard import ROOT
 
 OWNER = """
 import subprocess, sys, time
-from teacher.backends.guard import Guard
+from common.vllm_engine.guard import Guard
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 Guard()
 print(worker.pid, flush=True)
