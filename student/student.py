@@ -29,6 +29,8 @@ from student.workroom import Workroom
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "seal-services")
 DEFAULT_PAGE = 100
+# Named among the software of a version when its base was computed with packed weights.
+PACKED, PACKED_BY = "packed-weights", "oneDNN"
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,9 @@ class Student:
             threads=torch.get_num_threads(),
             precision=config.model.precision,
         )
+        if engine.attached.packed:
+            # Packed and plain weights give other last bits, so other bytes.
+            runs = runs.model_copy(update={"versions": {**runs.versions, PACKED: PACKED_BY}})
         status = Status(
             model=config.model.model,
             model_digest=base.digest,

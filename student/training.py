@@ -18,8 +18,8 @@ from common.jobs import Publish
 from common.lora.adapter_format import Adapter
 from common.lora.engine import LoraEngine
 from common.lora.interpolation import interpolated
+from common.lora.outcomes import FailedJob, Outcome, TrainProgress
 from common.lora.residency import BASE_VERSION
-from common.lora.trainer import FailedJob, Outcome, TrainProgress
 from common.lora.update import TrainJob
 from common.types import Digest, Recipe, Software
 from common.versions import FailedCandidate, TrainedCandidate, Version

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from common.canonical import derive_seed
-from common.errors import Corrupt, InvalidConfig, NotPossible
+from common.errors import Corrupt, InvalidConfig, NotPossible, Unavailable
 from common.lora.answering import GeneratedText, new_tokens
 from common.lora.engine import LoraEngine
 from common.lora.residency import BASE_VERSION
@@ -61,7 +61,7 @@ class VllmAnswers:
         for start in range(0, len(once), self._settings.residents):
             lot = once[start : start + self._settings.residents]
             for version in lot:
-                self._ensure(version)
+                self.prepare(version)
             # A version's prompts stand together: vLLM then changes adapters least often.
             works = [
                 self._write(version, index, prompt.prompt_id, tokens, sampling)
@@ -72,8 +72,11 @@ class VllmAnswers:
 
     def release(self, version: str) -> None:
         """Raises NotPossible when vLLM still lists the version afterwards."""
-        if version in self.loaded():
-            self._thread.run(self._vllm.adapters.unload(version))
+        try:
+            if version in self.loaded():
+                self._thread.run(self._vllm.adapters.unload(version))
+        except Unavailable:
+            return  # an engine that has died holds nothing
 
     def loaded(self) -> frozenset[str]:
         """Versions that vLLM itself says it holds."""
@@ -81,10 +84,12 @@ class VllmAnswers:
 
     def close(self) -> None:
         """Ends the engine's processes and the thread."""
-        self._thread.run(self._vllm.close())
-        self._thread.close()
+        try:
+            self._thread.run(self._vllm.close())
+        finally:
+            self._thread.close()
 
-    def _ensure(self, version: str) -> None:
+    def prepare(self, version: str) -> None:
         """Loads a version, verified. Raises NotFound, Corrupt, NotPossible, Unavailable."""
         if version == BASE_VERSION:
             return
@@ -109,7 +114,9 @@ class VllmAnswers:
         afterwards, so once is enough.
         """
         prover = self._lora.prover
-        if not is_same(self._probed(version), prover.probed(version), self._probed(None), prover.probed(BASE_VERSION)):
+        parent = self._store.version(version).parent_version or BASE_VERSION
+        here, parent_here = prover.probed(version), prover.probed(parent)
+        if not is_same(self._probed(version), here, self._probed(None), prover.probed(BASE_VERSION), parent_here):
             raise Corrupt(
                 f"vLLM answers for version {version} as something else",
                 reason="VERSION_INVALID",
@@ -142,17 +149,32 @@ class VllmAnswers:
             tokens.pop()
         text = self._lora.renderer.decode(tokens)
         cut = min((text.find(stop) for stop in sampling.stop if stop in text), default=None)
-        finish = FinishReason.LENGTH if written.finish == "length" else FinishReason.STOP
+        ended = written.finish == "stop" or cut is not None
+        finish = FinishReason.STOP if ended else FinishReason.LENGTH
         return GeneratedText(index, text[:cut], len(tokens), finish)
 
 
-def is_same(there_N: torch.Tensor, here_N: torch.Tensor, there_base_N: torch.Tensor, here_base_N: torch.Tensor) -> bool:
+def is_same(
+    there_N: torch.Tensor,
+    here_N: torch.Tensor,
+    there_base_N: torch.Tensor,
+    here_base_N: torch.Tensor,
+    here_parent_N: torch.Tensor,
+) -> bool:
     """Whether two engines' log-probabilities are one version's, measured by what they differ in on the base.
 
-    Means over the tokens: a single one of another rounding decides nothing.
+    Means over the tokens: a single one of another rounding decides nothing. Where version and parent can be told apart
+    at all, it must also be nearer to the version than to its parent: a small edit of a well trained one is near both.
     """
-    off, noise, update = (
+    off, noise, update, step, off_parent = (
         float((one - other).abs().mean())
-        for one, other in ((there_N, here_N), (there_base_N, here_base_N), (here_N, here_base_N))
+        for one, other in (
+            (there_N, here_N),
+            (there_base_N, here_base_N),
+            (here_N, here_base_N),
+            (here_N, here_parent_N),
+            (there_N, here_parent_N),
+        )
     )
-    return off <= max(SMALLEST, NOISE_FACTOR * noise, OFF * update)
+    least = max(SMALLEST, NOISE_FACTOR * noise)
+    return off <= max(least, OFF * update) and (step <= least or off < off_parent)

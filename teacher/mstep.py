@@ -82,9 +82,9 @@ def _train(job: MStepJob, output: TextIO) -> str:
     """Trains and stores the policy; returns its version."""
     from common.lora.adapter_folder import AdapterFolders
     from common.lora.engine import LoraEngine
+    from common.lora.outcomes import FailedJob
     from common.lora.render import Rendered
-    from common.lora.trainer import FailedJob, effective_recipe
-    from common.lora.update import TrainJob
+    from common.lora.update import TrainJob, effective_recipe
     from common.models.loading import load_model
     from common.software import software
     from teacher.policies import MANIFEST_FILE, Manifest
@@ -129,7 +129,7 @@ class _reporter:  # noqa: N801 - called like the function that it stands for
         self._last = 0.0
 
     def __call__(self, progress: object) -> None:
-        from common.lora.trainer import TrainProgress
+        from common.lora.outcomes import TrainProgress
 
         assert isinstance(progress, TrainProgress)
         now = time.monotonic()

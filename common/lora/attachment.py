@@ -34,7 +34,8 @@ class _Attached:
 class AttachedModel:
     """A base model to which adapters can be attached. Puts a LoraLinear where each linear layer but the head stood.
 
-    pack_weights: on a CPU, hold the frozen weights once more in the order in which they are computed fastest.
+    pack_weights: on a CPU, hold the frozen weights once more in the order in which they are computed fastest; a model
+    to which adapters were attached before stays as it is.
     """
 
     def __init__(self, base: BaseModel, *, pack_weights: bool = True) -> None:
@@ -61,6 +62,11 @@ class AttachedModel:
             shapes[f"{FILE_PREFIX}{path}.lora_A.weight"] = (spec.rank, layer.in_features)
             shapes[f"{FILE_PREFIX}{path}.lora_B.weight"] = (layer.out_features, spec.rank)
         return dict(sorted(shapes.items()))
+
+    @property
+    def packed(self) -> bool:
+        """Whether the frozen layers are computed with packed weights."""
+        return any(layer.base.packed for layer in self._layers.values())
 
     def prepare(self) -> None:
         """Makes what training needs beside the adapters, once."""

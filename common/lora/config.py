@@ -14,7 +14,9 @@ class EngineConfig(Config):
     answer_tokens: int = Field(default=16_384, ge=16, description="padded tokens (prompt and answer) answered at once")
     score_tokens: int = Field(default=2_048, ge=16, description="padded tokens of one scoring forward pass")
     train_memory_gib: float = Field(
-        default=0.0, ge=0, description="memory that training may take beside the base model; 0: what is free"
+        default=0.0,
+        ge=0,
+        description="memory that training may take beside the base model and its packed copies; 0: what is free",
     )
     checkpointing: bool = Field(
         default=False, description="train in a fraction of the memory and about four thirds of the time"

@@ -16,11 +16,13 @@ from common.lora.config import EngineConfig
 from common.lora.forward import LogitModel, passes
 from common.lora.likelihood import Continuation, ScoredText, Scorer, check, kl_per_token
 from common.lora.liveness import LivenessProver
+from common.lora.memory import check_packed_fit
+from common.lora.outcomes import Outcome, Report
 from common.lora.packing import check_packing
 from common.lora.proof import LivenessProof
 from common.lora.render import Renderer
 from common.lora.residency import BASE_VERSION, LoadAdapter, Residents
-from common.lora.trainer import Outcome, Report, Trainer
+from common.lora.trainer import Trainer
 from common.lora.update import TrainJob
 from common.models.loading import BaseModel
 from common.types import Conversation, Prompt, Sampling
@@ -45,6 +47,8 @@ class LoraEngine:
         self._score_tokens = config.score_tokens
         self.renderer = Renderer(base, end_of_text=config.end_of_text)
         check_packing(base.model, base.device)
+        if config.pack_weights:
+            check_packed_fit(base.model)
         self.attached = AttachedModel(base, pack_weights=config.pack_weights)
         logits = LogitModel(base.model, base.device)
         self.residents = Residents(self.attached, load, config.resident_adapters)
@@ -78,6 +82,9 @@ class LoraEngine:
         Versions of one lot (`residents.lots`) stay attached once they are proven: what is proven is what answers.
         """
         return self.prover.prove(version, parent)
+
+    def prepare(self, version: str) -> None:
+        """Nothing to do: what is proven is what answers. Here for the port that other engines stand behind too."""
 
     def render(
         self, prompts: Sequence[Prompt], sampling: Sampling, *, limit: int | None = None

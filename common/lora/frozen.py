@@ -2,7 +2,7 @@
 
 A CPU's matrix product first brings the weights into its kernel's own order, every time; weights that never change can
 be brought into it once (oneDNN's packed layout, which torch offers to compiled models by the operators used here).
-Measured in docs/performance.md. Where those operators are missing, or for any other type or device, the layer is
+Where those operators are missing, or for any other type or device, the layer is
 torch's own. The packed weights stand beside the plain ones: one more copy for answering, and another for training.
 
 Shapes: leading dimensions flattened to N tokens, I inputs, O outputs.
@@ -27,7 +27,7 @@ class FrozenLinear(torch.nn.Module):
         super().__init__()
         self.plain = plain
         self.in_features, self.out_features = plain.in_features, plain.out_features
-        self._packed = packed and plain.weight.device.type == "cpu" and _packing_works()
+        self.packed = packed and plain.weight.device.type == "cpu" and _packing_works()
         self._forward: torch.Tensor | None = None
         self._backward: torch.Tensor | None = None
 
@@ -56,7 +56,7 @@ class FrozenLinear(torch.nn.Module):
 
     def prepare(self) -> None:
         """Makes now what training will need, so that the memory that is left can be told."""
-        if self._packed and self.plain.weight.dtype is torch.float32:
+        if self.packed and self.plain.weight.dtype is torch.float32:
             self._forward = _pack(self.plain.weight) if self._forward is None else self._forward
             self._backward = _pack(self.plain.weight.T.contiguous()) if self._backward is None else self._backward
 
@@ -69,7 +69,7 @@ class FrozenLinear(torch.nn.Module):
         return _packed_product(grad, self._backward, None)
 
     def _fits(self, x: torch.Tensor) -> bool:
-        return self._packed and x.dtype is torch.float32 and self.plain.weight.dtype is torch.float32
+        return self.packed and x.dtype is torch.float32 and self.plain.weight.dtype is torch.float32
 
 
 class _Frozen(torch.autograd.Function):

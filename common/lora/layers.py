@@ -191,10 +191,9 @@ class _Trained(torch.autograd.Function):
 def _parts(tokens: torch.Tensor, spans: Sequence[tuple[int, int | None]]) -> Sequence[torch.Tensor]:
     """Views of the spans' tokens (N x ...): in one call where they follow one another from the first to the last."""
     ends = [0, *(end for _, end in spans)]
-    if ends[-1] == tokens.shape[0] and all(
-        start == before for (start, _), before in zip(spans, ends[:-1], strict=True)
-    ):
-        return tokens.split([end - start for start, end in spans if end is not None])  # type: ignore[no-untyped-call]
+    if ends[-1] == tokens.shape[0] and ends[:-1] == [start for start, _ in spans]:
+        sizes = [end - start for start, end in spans if end is not None]
+        return list(torch.split(tokens, sizes))  # type: ignore[no-untyped-call]
     return [tokens[start:end] for start, end in spans]
 
 

@@ -7,10 +7,12 @@ as they fit together. Bytes throughout.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from common.errors import InvalidConfig
 from common.lora.adapter_format import AdapterSpec
 from common.lora.attachment import AttachedModel
 from common.lora.checkpointing import decoder_layers
@@ -26,8 +28,12 @@ GIB = 1 << 30
 SHARE = 0.85
 # An adapter in training: its numbers, their gradients, and AdamW's two moments.
 COPIES = 4
-# Logits of a chunk, which become their own gradient; with a soft cap, and in another type than float32, copies of them.
+# Logits of a chunk, which become their own gradient, in the head's type and in float32.
 LOGIT_COPIES = 3
+# A soft cap keeps what it was given, and its gradient is another copy.
+CAPPED_COPIES = 4
+# The frozen base for answering, and for the way back.
+PACKED_COPIES = 2
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -51,8 +57,10 @@ class TrainMemory:
 
     def logits(self) -> int:
         """Logits of a chunk of positions, in float32."""
-        words = self._attached.model.get_output_embeddings().weight.shape[0]
-        return int(LOGIT_COPIES * CHUNK * words * 4)
+        model = self._attached.model
+        words = model.get_output_embeddings().weight.shape[0]
+        capped = getattr(model.config, "final_logit_softcapping", None) is not None
+        return int((CAPPED_COPIES if capped else LOGIT_COPIES) * CHUNK * words * 4)
 
     def adapter(self, spec: AdapterSpec) -> int:
         """An adapter of this spec while it is trained."""
@@ -102,6 +110,20 @@ class TrainMemory:
         finally:
             attached.detach(PROBE)
         return sum(saved.values())
+
+
+def check_packed_fit(model: Any) -> None:
+    """Raises InvalidConfig when there is no memory for the frozen layers in packed order (common/lora/frozen.py)."""
+    if model.device.type != "cpu" or model.dtype is not torch.float32:
+        return
+    linears = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    needed = PACKED_COPIES * sum(weight.numel() * weight.itemsize for weight in linears)
+    free = free_bytes(model.device)
+    if needed > SHARE * free:
+        raise InvalidConfig(
+            f"engine.pack_weights: the base's packed copies take {needed / GIB:.1f} GiB and {free / GIB:.1f} are free; "
+            "without them (false) training and answering are slower and take no more than the base"
+        )
 
 
 def free_bytes(device: torch.device) -> int:

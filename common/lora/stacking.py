@@ -52,7 +52,7 @@ class Stack:
         names = before.names if before is not None and stays else tuple(own)
         each = max(end - start for start, end in own.values())
         tokens = sum(end - start for start, end in own.values())
-        if tokens < (1 - WASTE) * each * len(own):
+        if tokens < (1 - WASTE) * each * len(names):
             return None
         stretches = [own.get(name, (0, 0)) for name in names]
         if tokens == each * len(names) and all(one[1] == other[0] for one, other in pairwise(stretches)):

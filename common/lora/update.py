@@ -190,6 +190,15 @@ def fresh_spec(recipe: Recipe, base: str) -> AdapterSpec:
     )
 
 
+def effective_recipe(recipe: Recipe, parent: AdapterSpec | None) -> Recipe:
+    """The recipe as it will be trained: on a parent, the lineage's rank, alpha and targets stand."""
+    if parent is None:
+        return recipe.model_copy(update={"target_modules": tuple(sorted(set(recipe.target_modules)))})
+    return recipe.model_copy(
+        update={"rank": parent.rank, "alpha": parent.alpha, "target_modules": parent.target_modules}
+    )
+
+
 def set_(value: T | None) -> T:
     """A directive that must have been resolved by now."""
     if value is None:

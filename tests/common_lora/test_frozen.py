@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from common.errors import InvalidConfig
+from common.lora import memory
+from common.lora.adapter_format import AdapterSpec
+from common.lora.attachment import AttachedModel
+from common.lora.config import EngineConfig
+from common.lora.engine import LoraEngine
 from common.lora.frozen import FrozenLinear
+from common.models.loading import load_model
+from tests.support.tiny_model import tiny_config
 
 
 def plain(bias: bool = True) -> torch.nn.Linear:
@@ -50,3 +60,38 @@ def test_packed_weights_are_used_where_they_can_be() -> None:
     before = frozen(x)
     frozen.plain.weight.zero_()
     assert torch.equal(frozen(x), before)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_setting_decides_for_all_frozen_layers_and_the_head(tiny_folder: Path, packed: bool) -> None:
+    engine = LoraEngine(load_model(tiny_config(tiny_folder)), EngineConfig(pack_weights=packed))
+    frozen = [module for module in engine.base.model.modules() if isinstance(module, FrozenLinear)]
+    assert engine.base.model.get_output_embeddings() in frozen
+    assert {module.packed for module in frozen} == {packed}
+    assert engine.attached.packed is packed
+
+
+def test_copies_that_do_not_fit_are_refused_by_the_setting(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1_000)
+    base = load_model(tiny_config(tiny_folder))
+    with pytest.raises(InvalidConfig, match=r"engine.pack_weights: .* GiB"):
+        LoraEngine(base)
+    LoraEngine(base, EngineConfig(pack_weights=False))
+
+
+def test_gradients_of_a_layer_that_a_step_does_not_reach_are_zero(tiny_folder: Path) -> None:
+    """They are written over and not cleared between steps."""
+    attached = AttachedModel(load_model(tiny_config(tiny_folder)))
+    spec = AdapterSpec(rank=2, alpha=2.0, target_modules=("q_proj",), base=attached.base.digest.sha256)
+    attached.attach("v", spec, lambda _, shape: torch.ones(shape))
+    _, grad_P = attached.train("v", dropout=0.0, generator=torch.Generator())
+    reached, left_out = (layer.factors["v"] for layer in list(attached.layers("v").values())[:2])
+    grad_P.fill_(3.0)
+    attached.forget_gradients("v")
+    reached.empty = False
+    attached.settle_gradients("v")
+    for factors, value in ((reached, 3.0), (left_out, 0.0)):
+        assert factors.grad_a_RI is not None
+        assert factors.grad_b_OR is not None
+        assert bool((factors.grad_a_RI == value).all())
+        assert bool((factors.grad_b_OR == value).all())

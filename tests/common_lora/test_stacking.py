@@ -70,3 +70,21 @@ def test_what_is_stacked_and_what_is_not() -> None:
     few = Stack.of(spans_of([1, 1], 0), 1, CPU, Stack(tuple(f"v{k}" for k in range(5)), 1))
     assert few is not None
     assert few.names == ("v0", "v1")
+
+
+def test_adapters_are_float32_on_a_bfloat16_base() -> None:
+    """As on a GPU; even rows and uneven ones."""
+    layer = layer_with([2, 3])
+    layer.base.plain.bfloat16()
+    for factors in layer.factors.values():
+        factors.a_RI, factors.b_OR = factors.a_RI.float(), factors.b_OR.float()
+    for counts in ([2, 2], [2, 1]):
+        spans = spans_of(counts, 1)
+        x = torch.randn(1 + sum(counts), 6).bfloat16()
+        with layer.layout.holding(spans, rows=len(x)):
+            expected = layer(x)
+        with layer.layout.holding(spans, rows=len(x), stack=Stack.of(spans, 1, CPU)):
+            found = layer(x)
+        assert found.dtype is torch.bfloat16
+        torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
+        assert not torch.equal(found, layer.base(x))

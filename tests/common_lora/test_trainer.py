@@ -19,7 +19,8 @@ from common.lora.adapter_format import Adapter
 from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
 from common.lora.memory import GIB, TrainMemory
-from common.lora.trainer import FailedJob, Trainer, TrainProgress
+from common.lora.outcomes import FailedJob, TrainProgress
+from common.lora.trainer import Trainer
 from common.lora.update import TrainedAdapter, TrainJob, fresh_spec
 from common.models.loading import BaseModel, load_model
 from common.types import Example, Recipe

@@ -21,12 +21,15 @@ class ScriptedEngine:
         self.held: dict[int, str] = {}
         self.numbers: list[int] = []
         self.takes = self.gives_back = True
+        self.refuses = False
 
     async def add_adapter(self, adapter: Loaded) -> None:
         self.numbers.append(adapter.number)
-        await asyncio.sleep(0)
         if self.takes:
             self.held[adapter.number] = adapter.digest
+        await asyncio.sleep(0)
+        if self.refuses:
+            raise NotPossible("broken")
 
     async def remove_adapter(self, number: int) -> None:
         await asyncio.sleep(0)
@@ -118,3 +121,26 @@ async def test_one_that_the_engine_has_lost_is_loaded_again_under_a_new_number(
     assert await adapters.loaded() == frozenset()
     assert await adapters.load(A, FOLDER)
     assert engine.held == {2: A}
+
+
+async def test_what_a_refused_load_leaves_is_taken_away(adapters: Adapters, engine: ScriptedEngine) -> None:
+    engine.refuses = True
+    with pytest.raises(NotPossible, match="broken"):
+        await adapters.load(A, FOLDER)
+    assert not engine.held
+
+
+async def test_what_a_cancelled_caller_leaves_is_taken_away_by_the_next(
+    adapters: Adapters, engine: ScriptedEngine
+) -> None:
+    loading = asyncio.create_task(adapters.load(A, FOLDER))
+    for _ in range(100):
+        if engine.held:
+            break
+        await asyncio.sleep(0)
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    assert loading.cancelled()
+    assert engine.held == {1: A}
+    assert await adapters.load(B, FOLDER)
+    assert engine.held == {2: B}

@@ -7,14 +7,17 @@ import sys
 import time
 
 import psutil  # type: ignore[import-untyped]
+import pytest
 
 from common.vllm_engine.guard import ROOT
 
+# {}: what happens between the worker's start and the owner's end.
 OWNER = """
 import subprocess, sys, time
 from common.vllm_engine.guard import Guard
+guard = Guard()
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-Guard()
+{}
 print(worker.pid, flush=True)
 time.sleep(600)
 """
@@ -29,8 +32,9 @@ def ended(process: psutil.Process) -> bool:
     return False
 
 
-def test_the_guard_ends_what_a_killed_process_leaves_behind() -> None:
-    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, cwd=ROOT) as owner:
+@pytest.mark.parametrize("started", ["guard.settle()", "time.sleep(2)  # still starting"])
+def test_the_guard_ends_what_a_killed_process_leaves_behind(started: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER.format(started)], stdout=subprocess.PIPE, cwd=ROOT) as owner:
         assert owner.stdout is not None
         worker = psutil.Process(int(owner.stdout.readline()))
         owner.kill()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psutil  # type: ignore[import-untyped]
 import pytest
 import pytest_asyncio
+import torch
 
 from common.contract.seal.v1 import student_pb2
 from common.errors import Cancelled, Corrupt, InvalidRequest
@@ -18,7 +19,7 @@ from common.rpc.client import remote_errors
 from common.types import Conversation, Prompt, Role, Sampling
 from student.answer_engine import AnswerEngine
 from student.config import StudentConfig
-from student.vllm_answers import VllmAnswers
+from student.vllm_answers import VllmAnswers, is_same
 from tests.student.conftest import Client, answer_request, serving
 from tests.support.examples import BY_HEART, prompts, tiny_edit
 from tests.support.tiny_model import make_tiny_model
@@ -211,8 +212,23 @@ async def test_a_version_that_is_another_inside_vllm_does_not_answer(
     with pytest.raises(Corrupt, match=f"{first} as something else"):
         await answered.texts(GREEDY, first)
     assert first not in await answered.loaded()
+    proofs, answers = await answered.client.answer(prompts(1), first, "base", request_id="swapped")
+    ((liveness, detail),) = [(proof.liveness, proof.detail) for proof in proofs if proof.version == first]
+    assert liveness == PB.LIVENESS_INVALID
+    assert "something else" in detail
+    assert {answer.version for answer in answers} == {"base"}
     monkeypatch.undo()
     assert await answered.texts(GREEDY, first) == await answered.same_by_lora(GREEDY, first)
+
+
+async def test_the_parent_does_not_pass_for_a_child_that_is_near_it() -> None:
+    base, parent, child = torch.zeros(8), torch.full((8,), 1.0), torch.full((8,), 1.03)
+    noise = 1e-5 * torch.ones(8)
+    assert is_same(child + noise, child, base + noise, base, parent)
+    assert not is_same(parent + noise, child, base + noise, base, parent)
+    assert not is_same(base + noise, child, base + noise, base, parent)
+    # Where the child is its parent within noise there is nothing to tell apart.
+    assert is_same(parent + noise, parent + noise, base + noise, base, parent)
 
 
 async def test_a_prompt_that_is_too_long_for_vllm_is_refused_by_place(answered: Answered) -> None:

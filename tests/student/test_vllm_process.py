@@ -14,9 +14,9 @@ import pytest
 
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc
 from common.types import Prompt
-from tests.student.conftest import answer_request
+from tests.student.conftest import answer_request, train_request
 from tests.student.test_process import ROOT, STOP_SECONDS, free_port
-from tests.support.examples import prompts
+from tests.support.examples import prompts, tiny_edit
 from tests.support.tiny_model import make_tiny_model
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
@@ -51,6 +51,7 @@ async def test_a_dead_engine_is_unavailable_and_a_stopped_student_leaves_nothing
             started = psutil.Process(process.pid).children(recursive=True)
             engines = [child for child in started if "EngineCore" in " ".join(child.cmdline())]
             assert engines
+            trained = [e async for e in stub.Train(train_request(tiny_edit()), timeout=60)][-1].trained.version.version
 
             question = prompts(1)[0].conversation
             many = [Prompt(prompt_id=f"p{i}", conversation=question) for i in range(200)]
@@ -68,6 +69,8 @@ async def test_a_dead_engine_is_unavailable_and_a_stopped_student_leaves_nothing
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await to_its_end(stub.Answer(answer_request(prompts(1), "live", purpose="LIVE"), timeout=30))
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+            # What needs no vLLM goes on.
+            await stub.Discard(student_pb2.DiscardRequest(version=trained), timeout=30)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), STOP_SECONDS) == 0
         _, left = await asyncio.to_thread(psutil.wait_procs, started, timeout=10)
