@@ -193,7 +193,7 @@ def _parts(tokens: torch.Tensor, spans: Sequence[tuple[int, int | None]]) -> Seq
     ends = [0, *(end for _, end in spans)]
     if ends[-1] == tokens.shape[0] and ends[:-1] == [start for start, _ in spans]:
         sizes = [end - start for start, end in spans if end is not None]
-        return list(torch.split(tokens, sizes))  # type: ignore[no-untyped-call]
+        return list(torch.split(tokens, sizes))
     return [tokens[start:end] for start, end in spans]
 
 
