@@ -18,6 +18,8 @@ import psutil  # type: ignore[import-untyped]
 # The folder that holds the package: this process may have been started from anywhere.
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 0.2
+# Python's own: it ends by itself when those whose shared memory it clears away have ended, and must come to that.
+TRACKER = "multiprocessing.resource_tracker"
 
 
 class Guard:
@@ -69,7 +71,8 @@ def main(arguments: list[str]) -> None:
     for process in watched:
         # An object knows its process from a later one with the same number.
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+            if TRACKER not in " ".join(process.cmdline()):
+                process.kill()
 
 
 def _look(owner: psutil.Process, watched: set[psutil.Process]) -> None:
