@@ -12,7 +12,7 @@ from auditor import events as e
 from auditor.crew import Work, answers_of, load_edit
 from auditor.examiner import Marked, compare
 from auditor.filter import Reward
-from auditor.gates import format_gate, policy_gate
+from auditor.gates.screening import format_gate, policy_gate
 from auditor.peers import FailedProposal, ProposalOrder, ProposedEdit, TrainCandidate, TrainOrder
 from auditor.tasks import Task
 from common.canonical import canonical_json, derive_seed, digest_of

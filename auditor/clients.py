@@ -25,6 +25,7 @@ from auditor.peers import (
     Policy,
     ProposalOrder,
     ProposedEdit,
+    ScoreOrder,
     StudentStatus,
     TeacherStatus,
     TrainOrder,
@@ -36,10 +37,15 @@ from common.errors import Cancelled, InvalidRequest, NotPossible, Unavailable
 from common.lora.proof import LivenessProof
 from common.rpc.client import remote_errors
 from common.types import Progress
-from common.versions import Alias, Answer, FailedCandidate, TrainedCandidate
+from common.versions import Alias, Answer, FailedCandidate, KlFromBase, ScoredContinuation, TrainedCandidate
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 T = TypeVar("T")
+SCORES: dict[str, type[LivenessProof | ScoredContinuation | KlFromBase]] = {
+    "proof": LivenessProof,
+    "scored": ScoredContinuation,
+    "kl": KlFromBase,
+}
 
 
 class GrpcTeacher:
@@ -126,6 +132,24 @@ class GrpcStudent:
                 case "answer" if (event.answer.version, event.answer.prompt_id) not in seen:
                     seen.add((event.answer.version, event.answer.prompt_id))
                     yield received(Answer, event.answer, "student")
+
+    async def score(
+        self, order: ScoreOrder, progress: OnProgress
+    ) -> AsyncIterator[LivenessProof | ScoredContinuation | KlFromBase]:
+        request = to_proto(student_pb2.LogLikelihoodRequest, order)
+        seen: set[tuple[str, str, str]] = set()
+        opened = partial(self._stub.LogLikelihood, request, timeout=self._timeouts.answer)
+        async for event in streamed(opened, self._retries):
+            kind = str(event.WhichOneof("event"))
+            if kind == "progress":
+                progress(received(Progress, event.progress, "student"))
+                continue
+            message = getattr(event, kind)
+            name = {"scored": "continuation_id", "kl": "prompt_id"}.get(kind)
+            key = (kind, message.version, getattr(message, name) if name else "")
+            if key not in seen:
+                seen.add(key)
+                yield received(SCORES[kind], message, "student")
 
     async def set_alias(self, order: AliasOrder) -> Alias:
         request = to_proto(student_pb2.SetAliasRequest, order)

@@ -183,6 +183,45 @@ class FilterDecided(Event):
     verdicts: tuple[EditVerdict, ...] = ()
 
 
+class CandidatesRaced(Event):
+    kind: ClassVar[str] = "candidates_raced"
+    round: int
+    task_id: str
+    seeds_done: int
+    stopped: tuple[Digest, ...] = ()
+    trainings_saved: int = 0
+
+
+class AnchorsMeasured(Event):
+    class Record(Domain):
+        marks: tuple[Mark, ...] = ()
+        repeated: tuple[Mark, ...] = ()
+
+    kind: ClassVar[str] = "anchors_measured"
+    first: Score
+    now: Score
+    repeated: Score
+    changed: int = 0
+    unstable: int = 0
+    drifted: bool = False
+    record: Record = Record()
+
+
+class SplitsSwapped(Event):
+    class Record(Domain):
+        comparisons: tuple[Comparison, ...] = ()
+
+    kind: ClassVar[str] = "splits_swapped"
+    round: int
+    version: str
+    task_ids: tuple[str, ...]
+    gain_on_reward: float = 0.0
+    gain_on_holdout: float = 0.0
+    reward: float = 0.0
+    confirmation: float = 0.0
+    record: Record = Record()
+
+
 class UpdateTrained(Event):
     class Record(Domain):
         live_generation: int
@@ -287,6 +326,8 @@ class RoundFinished(Event):
     edits_kept: int
     mean_reward: float
     mean_confirmation: float
+    trainings_saved: int = 0
+    trainings_planned: int = 0
 
 
 class RunFinished(Event):
@@ -335,6 +376,9 @@ WATCHED: tuple[type[Event], ...] = (
     RunCancelled,
     RunResumed,
     ProposalFailed,
+    CandidatesRaced,
+    AnchorsMeasured,
+    SplitsSwapped,
 )
 ALL: tuple[type[Event], ...] = (*WATCHED, RunRequested, PayloadErased, EditDecided, MoveIntended, LiveFound)
 EVENTS: dict[str, type[Event]] = {cls.kind: cls for cls in ALL}

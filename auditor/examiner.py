@@ -16,7 +16,7 @@ from typing import TypeVar
 from auditor import grading
 from auditor.findings import Comparison, Mark, Score
 from auditor.journal import Journal
-from auditor.ledger.store import texts
+from auditor.ledger.store import GivenAnswer, texts
 from auditor.peers import AnswerOrder, prompt_of
 from auditor.ports import OnProgress, Student
 from auditor.recorder import Recorder
@@ -193,7 +193,13 @@ class Examiner:
                     ids={"version": version},
                 )
         rows = [
-            (self._key(version, p.prompt_id), version, proofs[version].liveness, answers[version, p.prompt_id].text)
+            GivenAnswer(
+                key=self._key(version, p.prompt_id),
+                version=version,
+                liveness=proofs[version].liveness,
+                text=answers[version, p.prompt_id].text,
+                finish=answers[version, p.prompt_id].finish_reason or "",
+            )
             for version in trusted
             for p in order.prompts
         ]

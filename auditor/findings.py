@@ -68,6 +68,11 @@ class EditVerdict(Domain):
     gain: float = 0.0
     undecided: bool = False
     reason: str = ""
+    lower: float = 0.0
+    upper: float = 0.0
+    p_value: float = 1.0
+    questions: int = 0
+    runs: int = 0
 
 
 class Run(Domain):

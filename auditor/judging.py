@@ -14,7 +14,7 @@ from auditor import events as e
 from auditor.crew import Winner, Work, answers_of
 from auditor.examiner import Group, Marked, Paper, compare, of_suite, of_task
 from auditor.findings import Gate, GateKind, Score
-from auditor.gates import approval_gate, confirmation_gate, liveness_gate, retention_gate
+from auditor.gates.update import approval_gate, confirmation_gate, liveness_gate, retention_gate
 from auditor.history import earlier_tasks
 from auditor.journal import Kept
 from auditor.projections import Projections

@@ -74,6 +74,23 @@ class AnswerOrder(Domain):
     sampling: Sampling
 
 
+class Continuation(Domain):
+    """A prompt, and texts that the assistant may answer it with. Which of them is right stands nowhere in it."""
+
+    continuation_id: str
+    conversation: Conversation
+    options: tuple[str, ...]
+
+
+class ScoreOrder(Domain):
+    """LogLikelihoodRequest."""
+
+    request_id: str
+    versions: tuple[str, ...]
+    continuations: tuple[Continuation, ...] = ()
+    kl_prompts: tuple[Prompt, ...] = ()
+
+
 class AliasOrder(Domain):
     """SetAliasRequest."""
 

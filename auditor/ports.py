@@ -17,13 +17,14 @@ from auditor.peers import (
     Policy,
     ProposalOrder,
     ProposedEdit,
+    ScoreOrder,
     StudentStatus,
     TeacherStatus,
     TrainOrder,
 )
 from common.lora.proof import LivenessProof
 from common.types import Progress
-from common.versions import Alias, Answer, FailedCandidate, TrainedCandidate
+from common.versions import Alias, Answer, FailedCandidate, KlFromBase, ScoredContinuation, TrainedCandidate
 
 OnProgress = Callable[[Progress], None]
 
@@ -51,6 +52,12 @@ class Student(Protocol):
 
     def answer(self, order: AnswerOrder, progress: OnProgress) -> AsyncIterator[LivenessProof | Answer]:
         """For each version its proof once, then each prompt's answer once, unless the proof is INVALID."""
+        ...
+
+    def score(
+        self, order: ScoreOrder, progress: OnProgress
+    ) -> AsyncIterator[LivenessProof | ScoredContinuation | KlFromBase]:
+        """For each version its proof once, then each continuation's score and each KL once, unless it is INVALID."""
         ...
 
     async def set_alias(self, order: AliasOrder) -> Alias:

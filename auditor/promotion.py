@@ -17,7 +17,7 @@ from auditor import events as e
 from auditor.compose import union
 from auditor.crew import Winner, Work
 from auditor.findings import Gate, GateKind
-from auditor.gates import approval_gate
+from auditor.gates.update import approval_gate
 from auditor.history import replayable
 from auditor.journal import Kept
 from auditor.judging import judge, rejected_by

@@ -64,6 +64,7 @@ class Grader(Domain):
     kind: GraderKind = GraderKind.CONTAINS
     threshold: float = Field(default=0.5, ge=0, le=1)
     tolerance: float = Field(default=0.0, ge=0)
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._:-]{0,128}$")
 
     @field_validator("kind")
     @classmethod
@@ -187,6 +188,13 @@ class RetentionSettings(Domain):
     max_drop: float = Field(default=0.1, ge=0, le=1)
 
 
+class HealthSettings(Domain):
+    """max_drift: KL per token from the frozen base, in nats; 0: not bounded. max_degenerate: rise of a share."""
+
+    max_drift: float = Field(default=0.0, ge=0)
+    max_degenerate: float = Field(default=0.1, ge=0, le=1)
+
+
 class Settings(Domain):
     """What a run goes by, every field resolved. Its defaults stand in the auditor's configuration."""
 
@@ -206,11 +214,23 @@ class Settings(Domain):
     replay_share: float = Field(default=0.2, ge=0, le=0.9)
     max_answer_tokens: int = Field(default=64, ge=1, le=1_024)
     pool_small_tasks: bool = False
+    level: float = Field(default=0.05, gt=0, lt=1)
+    confirmation_seeds: int = Field(default=1, ge=1, le=16)
+    filter_by_lower_bound: bool = False
+    racing: bool = True
+    cross_split_share: float = Field(default=0.0, ge=0, le=1)
+    min_scale: float = Field(default=0.5, gt=0, le=1)
+    health: HealthSettings = HealthSettings()
 
 
 class PartialRetention(Domain):
     suites: tuple[Identifier, ...] = Field(default=(), max_length=33)
     max_drop: float | None = Field(default=None, ge=0, le=1)
+
+
+class PartialHealth(Domain):
+    max_drift: float | None = Field(default=None, ge=0)
+    max_degenerate: float | None = Field(default=None, ge=0, le=1)
 
 
 class RunSettings(Domain):
@@ -232,23 +252,32 @@ class RunSettings(Domain):
     replay_share: float | None = Field(default=None, ge=0, le=0.9)
     max_answer_tokens: int | None = Field(default=None, ge=1, le=1_024)
     pool_small_tasks: bool | None = None
+    level: float | None = Field(default=None, gt=0, lt=1)
+    confirmation_seeds: int | None = Field(default=None, ge=1, le=16)
+    filter_by_lower_bound: bool | None = None
+    racing: bool | None = None
+    cross_split_share: float | None = Field(default=None, ge=0, le=1)
+    min_scale: float | None = Field(default=None, gt=0, le=1)
+    health: PartialHealth = PartialHealth()
 
     def over(self, defaults: Settings) -> Settings:
         """These settings with everything missing taken from `defaults`."""
         chosen = {
             name: value
             for name in type(self).model_fields
-            if name not in {"recipe", "retention"} and (value := getattr(self, name)) not in (None, ())
+            if name not in {"recipe", "retention", "health"} and (value := getattr(self, name)) not in (None, ())
         }
-        retention = defaults.retention.model_copy(
-            update={
-                name: value
-                for name in PartialRetention.model_fields
-                if (value := getattr(self.retention, name)) not in (None, ())
-            }
-        )
-        recipe = self.recipe.over(defaults.recipe)
-        return defaults.model_copy(update={**chosen, "recipe": recipe, "retention": retention})
+        parts = {
+            "recipe": self.recipe.over(defaults.recipe),
+            "retention": defaults.retention.model_copy(update=given(self.retention)),
+            "health": defaults.health.model_copy(update=given(self.health)),
+        }
+        return defaults.model_copy(update={**chosen, **parts})
+
+
+def given(partial: PartialRetention | PartialHealth) -> dict[str, object]:
+    """The fields that a caller set."""
+    return {name: value for name in type(partial).model_fields if (value := getattr(partial, name)) not in (None, ())}
 
 
 class Order(Domain):

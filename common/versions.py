@@ -94,3 +94,25 @@ class Answer(Domain):
     tokens: int = 0
     finish_reason: FinishReason | None = None
     alias_generation: int = 0
+
+
+class OptionScore(Domain):
+    """log_likelihood: sum over the option's tokens, in nats; greedy: whether it is what greedy decoding would say."""
+
+    log_likelihood: float = 0.0
+    tokens: int = 0
+    greedy: bool = False
+
+
+class ScoredContinuation(Domain):
+    continuation_id: str
+    version: str
+    options: tuple[OptionScore, ...] = ()
+
+
+class KlFromBase(Domain):
+    """kl_per_token: mean over the prompt's tokens, in nats."""
+
+    prompt_id: str
+    version: str
+    kl_per_token: float = 0.0

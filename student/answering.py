@@ -14,10 +14,10 @@ from common.lora.engine import LoraEngine
 from common.lora.likelihood import Continuation as ScoredContinuationText
 from common.lora.likelihood import ScoredText
 from common.lora.proof import Liveness, LivenessProof
-from common.versions import Answer, AnswerPurpose
+from common.versions import Answer, AnswerPurpose, KlFromBase, OptionScore, ScoredContinuation
 from student import metrics
 from student.answer_engine import AnswerEngine
-from student.messages import AnswerEvent, KlFromBase, OptionScore, ScoredContinuation, ScoreEvent
+from student.messages import AnswerEvent, ScoreEvent
 from student.requests import AnswerRequest, LogLikelihoodRequest
 from student.versions import Resolved, Versions
 from student.workroom import Desk, Workroom

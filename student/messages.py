@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from common.lora.proof import LivenessProof
 from common.types import Digest, Domain, Progress, Recipe, Software
-from common.versions import Alias, Answer, FailedCandidate, TrainedCandidate, TrainLimits, Version
+from common.versions import (
+    Alias,
+    Answer,
+    FailedCandidate,
+    KlFromBase,
+    ScoredContinuation,
+    TrainedCandidate,
+    TrainLimits,
+    Version,
+)
 
 
 class Status(Domain):
@@ -15,24 +24,6 @@ class Status(Domain):
     default_recipe: Recipe
     prompt_template_digest: Digest
     software: Software
-
-
-class OptionScore(Domain):
-    log_likelihood: float
-    tokens: int
-    greedy: bool
-
-
-class ScoredContinuation(Domain):
-    continuation_id: str
-    version: str
-    options: tuple[OptionScore, ...]
-
-
-class KlFromBase(Domain):
-    prompt_id: str
-    version: str
-    kl_per_token: float
 
 
 class Verification(Domain):

@@ -16,8 +16,8 @@ from common.contract.seal.v1 import student_pb2, student_pb2_grpc, types_pb2
 from common.convert import from_proto, to_proto
 from common.jobs import Jobs
 from common.lora.proof import LivenessProof
-from common.versions import Answer, AnswerPurpose, FailedCandidate, TrainedCandidate
-from student.messages import AnswerEvent, KlFromBase, ScoredContinuation, ScoreEvent, TrainEvent
+from common.versions import Answer, AnswerPurpose, FailedCandidate, KlFromBase, ScoredContinuation, TrainedCandidate
+from student.messages import AnswerEvent, ScoreEvent, TrainEvent
 from student.requests import (
     AnswerRequest,
     ListVersionsRequest,

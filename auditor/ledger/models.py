@@ -6,7 +6,7 @@ back. migrations/ creates these tables, and the triggers that keep events from b
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Float, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Number = BigInteger().with_variant(Integer, "sqlite")
@@ -58,4 +58,17 @@ class AnswerRow(Base):
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     version: Mapped[str] = mapped_column(String(64))
     liveness: Mapped[str] = mapped_column(String(32))
+    answer: Mapped[str] = mapped_column(String(64), index=True)
+    # Why it ended, a FinishReason; empty where it was cached before that was noted.
+    finish: Mapped[str] = mapped_column(String(32), default="")
+
+
+class GradeRow(Base):
+    """A grader's mark of an answer, once. `key` is the digest of question, answer and grader."""
+
+    __tablename__ = "grades"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    score: Mapped[float] = mapped_column(Float)
+    # Digest of the answer that it marks.
     answer: Mapped[str] = mapped_column(String(64), index=True)

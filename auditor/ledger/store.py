@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from auditor.events import Event, PayloadErased
 from auditor.ledger import chain, database
 from auditor.ledger.chain import GENESIS, Link, Verdict, link_of
-from auditor.ledger.models import AnswerRow, EventRow, PayloadRow
+from auditor.ledger.models import AnswerRow, EventRow, GradeRow, PayloadRow
 from common.canonical import digest_bytes
 from common.errors import Conflict, Corrupt, NotFound, NotPossible
 from common.lora.proof import Liveness
@@ -32,6 +32,18 @@ class CachedAnswer:
     version: str
     liveness: Liveness
     answer: str
+    finish: str = ""
+
+
+@dataclass(frozen=True)
+class GivenAnswer:
+    """An answer to be cached. finish: a FinishReason, or empty."""
+
+    key: str
+    version: str
+    liveness: Liveness
+    text: str
+    finish: str = ""
 
 
 class Ledger:
@@ -87,17 +99,37 @@ class Ledger:
             tombstone = self._next(session, event, "", None, ())
             row.content, row.erased_seq = None, tombstone.seq
             session.execute(delete(AnswerRow).where(AnswerRow.answer == sha256))
+            session.execute(delete(GradeRow).where(GradeRow.answer == sha256))
             link = link_of(tombstone)
             self._commit(session, "", None)
         return link
 
-    def remember(self, answers: Iterable[tuple[str, str, Liveness, str]]) -> None:
-        """Caches (key, version, liveness, text), all or none."""
+    def remember(self, answers: Iterable[GivenAnswer]) -> None:
+        """Caches answers, all or none."""
         with self._writing() as session:
-            for key, version, liveness, text in answers:
-                sha256 = self._put(session, text.encode())
-                session.merge(AnswerRow(key=key, version=version, liveness=liveness, answer=sha256))
+            for given in answers:
+                sha256 = self._put(session, given.text.encode())
+                row = AnswerRow(
+                    key=given.key, version=given.version, liveness=given.liveness, answer=sha256, finish=given.finish
+                )
+                session.merge(row)
             self._commit(session, "", None)
+
+    def remember_grades(self, grades: Iterable[tuple[str, str, float]]) -> None:
+        """Caches (key, digest of the answer, mark), all or none."""
+        with self._writing() as session:
+            for key, answer, score in grades:
+                session.merge(GradeRow(key=key, answer=answer, score=score))
+            self._commit(session, "", None)
+
+    def recall_grades(self, keys: Sequence[str]) -> dict[str, float]:
+        """Those of `keys` that were marked before."""
+        found: dict[str, float] = {}
+        with Session(self._engine) as session:
+            for start in range(0, len(keys), 500):
+                query = select(GradeRow).where(GradeRow.key.in_(keys[start : start + 500]))
+                found |= {row.key: row.score for row in session.scalars(query)}
+        return found
 
     def recall(self, keys: Sequence[str]) -> dict[str, CachedAnswer]:
         """Those of `keys` that were answered before."""
@@ -106,7 +138,7 @@ class Ledger:
             for start in range(0, len(keys), 500):
                 wanted = keys[start : start + 500]
                 for row in session.scalars(select(AnswerRow).where(AnswerRow.key.in_(wanted))):
-                    found[row.key] = CachedAnswer(row.key, row.version, Liveness(row.liveness), row.answer)
+                    found[row.key] = CachedAnswer(row.key, row.version, Liveness(row.liveness), row.answer, row.finish)
         return found
 
     def payload(self, sha256: str) -> bytes | None:

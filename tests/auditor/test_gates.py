@@ -7,7 +7,7 @@ import pytest
 from auditor.compose import union
 from auditor.examiner import Group, Marked
 from auditor.findings import Gate, Mark, Score
-from auditor.gates import confirmation_gate, retention_gate
+from auditor.gates.update import confirmation_gate, retention_gate
 from auditor.tasks import Split
 from common.canonical import digest_of
 from common.types import Recipe

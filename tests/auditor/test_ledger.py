@@ -23,7 +23,7 @@ from auditor.ledger import database
 from auditor.ledger.__main__ import main as admin
 from auditor.ledger.chain import GENESIS
 from auditor.ledger.models import Base
-from auditor.ledger.store import Ledger
+from auditor.ledger.store import GivenAnswer, Ledger
 from common.canonical import digest_bytes
 from common.errors import Conflict, InvalidConfig, NotFound, NotPossible
 from common.lora.proof import Liveness
@@ -119,7 +119,7 @@ def test_erased_payload_leaves_a_tombstone_and_a_valid_chain(ledger: Ledger) -> 
 
 
 def test_erasing_an_answer_forgets_it_in_the_cache(ledger: Ledger) -> None:
-    ledger.remember([("k" * 64, "base", Liveness.BASE, "an answer")])
+    ledger.remember([GivenAnswer("k" * 64, "base", Liveness.BASE, "an answer")])
     cached = ledger.recall(["k" * 64])["k" * 64]
     assert ledger.payload(cached.answer) == b"an answer"
     ledger.erase(cached.answer, decided_by="operator", reason="personal data")

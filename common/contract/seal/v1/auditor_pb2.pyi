@@ -33,7 +33,7 @@ class _FilterModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FilterMode
     DESCRIPTOR: _descriptor.EnumDescriptor
     FILTER_MODE_UNSPECIFIED: _FilterMode.ValueType  # 0
     FILTER_MODE_POSITIVE: _FilterMode.ValueType  # 1
-    """Every edit whose mean gain is above the threshold."""
+    """Every edit whose gain is above the threshold."""
     FILTER_MODE_TOP_K: _FilterMode.ValueType  # 2
     """The best top_k of a context, of those above the threshold."""
     FILTER_MODE_SOLVED: _FilterMode.ValueType  # 3
@@ -43,7 +43,7 @@ class FilterMode(_FilterMode, metaclass=_FilterModeEnumTypeWrapper): ...
 
 FILTER_MODE_UNSPECIFIED: FilterMode.ValueType  # 0
 FILTER_MODE_POSITIVE: FilterMode.ValueType  # 1
-"""Every edit whose mean gain is above the threshold."""
+"""Every edit whose gain is above the threshold."""
 FILTER_MODE_TOP_K: FilterMode.ValueType  # 2
 """The best top_k of a context, of those above the threshold."""
 FILTER_MODE_SOLVED: FilterMode.ValueType  # 3
@@ -241,7 +241,7 @@ class RetentionSettings(_message.Message):
     SUITES_FIELD_NUMBER: _builtins.int
     MAX_DROP_FIELD_NUMBER: _builtins.int
     max_drop: _builtins.float
-    """Largest allowed drop of a suite's mean score, 0..1."""
+    """Largest allowed drop of a suite's mean score, 0..1: the drop's upper confidence bound must not exceed it."""
     @_builtins.property
     def suites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"general", the built-in suite, and any sent along. Empty: the auditor's default."""
@@ -261,6 +261,39 @@ class RetentionSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_drop) -> _WhichOneofReturnType__max_drop | None: ...
 
 Global___RetentionSettings: _TypeAlias = RetentionSettings  # noqa: Y015
+
+@_typing.final
+class HealthSettings(_message.Message):
+    """Bounds on what an update may do to the model as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_DRIFT_FIELD_NUMBER: _builtins.int
+    MAX_DEGENERATE_FIELD_NUMBER: _builtins.int
+    max_drift: _builtins.float
+    """Largest mean KL per token from the frozen base on the anchor prompts, in nats; 0: not bounded."""
+    max_degenerate: _builtins.float
+    """Largest rise, against the parent, of the share of answers that are empty, repeat themselves or were cut off, 0..1."""
+    def __init__(
+        self,
+        *,
+        max_drift: _builtins.float | None = ...,
+        max_degenerate: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_degenerate", b"_max_degenerate", "_max_drift", b"_max_drift", "max_degenerate", b"max_degenerate", "max_drift", b"max_drift"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_degenerate", b"_max_degenerate", "_max_drift", b"_max_drift", "max_degenerate", b"max_degenerate", "max_drift", b"max_drift"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_degenerate: _TypeAlias = _typing.Literal["max_degenerate"]  # noqa: Y015
+    _WhichOneofArgType__max_degenerate: _TypeAlias = _typing.Literal["_max_degenerate", b"_max_degenerate"]  # noqa: Y015
+    _WhichOneofReturnType__max_drift: _TypeAlias = _typing.Literal["max_drift"]  # noqa: Y015
+    _WhichOneofArgType__max_drift: _TypeAlias = _typing.Literal["_max_drift", b"_max_drift"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_degenerate) -> _WhichOneofReturnType__max_degenerate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_drift) -> _WhichOneofReturnType__max_drift | None: ...
+
+Global___HealthSettings: _TypeAlias = HealthSettings  # noqa: Y015
 
 @_typing.final
 class RunSettings(_message.Message):
@@ -284,6 +317,13 @@ class RunSettings(_message.Message):
     REPLAY_SHARE_FIELD_NUMBER: _builtins.int
     MAX_ANSWER_TOKENS_FIELD_NUMBER: _builtins.int
     POOL_SMALL_TASKS_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_SEEDS_FIELD_NUMBER: _builtins.int
+    FILTER_BY_LOWER_BOUND_FIELD_NUMBER: _builtins.int
+    RACING_FIELD_NUMBER: _builtins.int
+    CROSS_SPLIT_SHARE_FIELD_NUMBER: _builtins.int
+    MIN_SCALE_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     rounds: _builtins.int
     """1..100."""
     candidates: _builtins.int
@@ -294,7 +334,7 @@ class RunSettings(_message.Message):
     top_k: _builtins.int
     """1..64."""
     threshold: _builtins.float
-    """Mean gain an edit must exceed, -1..1."""
+    """Gain an edit must exceed, -1..1: its mean, or its lower bound (see filter_by_lower_bound)."""
     promotion: Global___PromotionMode.ValueType
     learn_from: _teacher_pb2.LearnFrom.ValueType
     """Unspecified means the auditor's default; see learn."""
@@ -308,6 +348,20 @@ class RunSettings(_message.Message):
     """Longest answer in tokens, 1..1,024."""
     pool_small_tasks: _builtins.bool
     """Accept tasks of fewer than four questions, whose promotion rests on questions pooled over tasks."""
+    level: _builtins.float
+    """Chance of error that every statistical decision allows, above 0 and below 1: of the filter and of confirmation for
+    a task and round as a whole, of the bound on each suite.
+    """
+    confirmation_seeds: _builtins.int
+    """Fresh trainings that a confirmation rests on, 1..16; the first is the one that is promoted."""
+    filter_by_lower_bound: _builtins.bool
+    """Whether the filter compares the gain's lower confidence bound with the threshold, instead of its mean."""
+    racing: _builtins.bool
+    """Whether candidates that can no longer win are trained on fewer seeds."""
+    cross_split_share: _builtins.float
+    """Share of the round's decided updates that are audited with the splits' roles swapped, 0..1."""
+    min_scale: _builtins.float
+    """Smallest scale at which an update that forgets too much is tried, above 0 and at most 1; 1: none is tried."""
     @_builtins.property
     def prompt_variants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -316,6 +370,8 @@ class RunSettings(_message.Message):
 
     @_builtins.property
     def retention(self) -> Global___RetentionSettings: ...
+    @_builtins.property
+    def health(self) -> Global___HealthSettings: ...
     def __init__(
         self,
         *,
@@ -335,19 +391,38 @@ class RunSettings(_message.Message):
         replay_share: _builtins.float | None = ...,
         max_answer_tokens: _builtins.int | None = ...,
         pool_small_tasks: _builtins.bool | None = ...,
+        level: _builtins.float | None = ...,
+        confirmation_seeds: _builtins.int | None = ...,
+        filter_by_lower_bound: _builtins.bool | None = ...,
+        racing: _builtins.bool | None = ...,
+        cross_split_share: _builtins.float | None = ...,
+        min_scale: _builtins.float | None = ...,
+        health: Global___HealthSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_learn", b"_learn", "_max_answer_tokens", b"_max_answer_tokens", "_pool_small_tasks", b"_pool_small_tasks", "_replay_share", b"_replay_share", "_rounds", b"_rounds", "_seed", b"_seed", "_seeds", b"_seeds", "_threshold", b"_threshold", "_top_k", b"_top_k", "candidates", b"candidates", "learn", b"learn", "max_answer_tokens", b"max_answer_tokens", "pool_small_tasks", b"pool_small_tasks", "recipe", b"recipe", "replay_share", b"replay_share", "retention", b"retention", "rounds", b"rounds", "seed", b"seed", "seeds", b"seeds", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_confirmation_seeds", b"_confirmation_seeds", "_cross_split_share", b"_cross_split_share", "_filter_by_lower_bound", b"_filter_by_lower_bound", "_learn", b"_learn", "_level", b"_level", "_max_answer_tokens", b"_max_answer_tokens", "_min_scale", b"_min_scale", "_pool_small_tasks", b"_pool_small_tasks", "_racing", b"_racing", "_replay_share", b"_replay_share", "_rounds", b"_rounds", "_seed", b"_seed", "_seeds", b"_seeds", "_threshold", b"_threshold", "_top_k", b"_top_k", "candidates", b"candidates", "confirmation_seeds", b"confirmation_seeds", "cross_split_share", b"cross_split_share", "filter_by_lower_bound", b"filter_by_lower_bound", "health", b"health", "learn", b"learn", "level", b"level", "max_answer_tokens", b"max_answer_tokens", "min_scale", b"min_scale", "pool_small_tasks", b"pool_small_tasks", "racing", b"racing", "recipe", b"recipe", "replay_share", b"replay_share", "retention", b"retention", "rounds", b"rounds", "seed", b"seed", "seeds", b"seeds", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_learn", b"_learn", "_max_answer_tokens", b"_max_answer_tokens", "_pool_small_tasks", b"_pool_small_tasks", "_replay_share", b"_replay_share", "_rounds", b"_rounds", "_seed", b"_seed", "_seeds", b"_seeds", "_threshold", b"_threshold", "_top_k", b"_top_k", "candidates", b"candidates", "filter", b"filter", "learn", b"learn", "learn_from", b"learn_from", "max_answer_tokens", b"max_answer_tokens", "pool_small_tasks", b"pool_small_tasks", "promotion", b"promotion", "prompt_variants", b"prompt_variants", "recipe", b"recipe", "replay_share", b"replay_share", "retention", b"retention", "rounds", b"rounds", "seed", b"seed", "seeds", b"seeds", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_confirmation_seeds", b"_confirmation_seeds", "_cross_split_share", b"_cross_split_share", "_filter_by_lower_bound", b"_filter_by_lower_bound", "_learn", b"_learn", "_level", b"_level", "_max_answer_tokens", b"_max_answer_tokens", "_min_scale", b"_min_scale", "_pool_small_tasks", b"_pool_small_tasks", "_racing", b"_racing", "_replay_share", b"_replay_share", "_rounds", b"_rounds", "_seed", b"_seed", "_seeds", b"_seeds", "_threshold", b"_threshold", "_top_k", b"_top_k", "candidates", b"candidates", "confirmation_seeds", b"confirmation_seeds", "cross_split_share", b"cross_split_share", "filter", b"filter", "filter_by_lower_bound", b"filter_by_lower_bound", "health", b"health", "learn", b"learn", "learn_from", b"learn_from", "level", b"level", "max_answer_tokens", b"max_answer_tokens", "min_scale", b"min_scale", "pool_small_tasks", b"pool_small_tasks", "promotion", b"promotion", "prompt_variants", b"prompt_variants", "racing", b"racing", "recipe", b"recipe", "replay_share", b"replay_share", "retention", b"retention", "rounds", b"rounds", "seed", b"seed", "seeds", b"seeds", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
+    _WhichOneofReturnType__confirmation_seeds: _TypeAlias = _typing.Literal["confirmation_seeds"]  # noqa: Y015
+    _WhichOneofArgType__confirmation_seeds: _TypeAlias = _typing.Literal["_confirmation_seeds", b"_confirmation_seeds"]  # noqa: Y015
+    _WhichOneofReturnType__cross_split_share: _TypeAlias = _typing.Literal["cross_split_share"]  # noqa: Y015
+    _WhichOneofArgType__cross_split_share: _TypeAlias = _typing.Literal["_cross_split_share", b"_cross_split_share"]  # noqa: Y015
+    _WhichOneofReturnType__filter_by_lower_bound: _TypeAlias = _typing.Literal["filter_by_lower_bound"]  # noqa: Y015
+    _WhichOneofArgType__filter_by_lower_bound: _TypeAlias = _typing.Literal["_filter_by_lower_bound", b"_filter_by_lower_bound"]  # noqa: Y015
     _WhichOneofReturnType__learn: _TypeAlias = _typing.Literal["learn"]  # noqa: Y015
     _WhichOneofArgType__learn: _TypeAlias = _typing.Literal["_learn", b"_learn"]  # noqa: Y015
+    _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
+    _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
     _WhichOneofReturnType__max_answer_tokens: _TypeAlias = _typing.Literal["max_answer_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_answer_tokens: _TypeAlias = _typing.Literal["_max_answer_tokens", b"_max_answer_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__min_scale: _TypeAlias = _typing.Literal["min_scale"]  # noqa: Y015
+    _WhichOneofArgType__min_scale: _TypeAlias = _typing.Literal["_min_scale", b"_min_scale"]  # noqa: Y015
     _WhichOneofReturnType__pool_small_tasks: _TypeAlias = _typing.Literal["pool_small_tasks"]  # noqa: Y015
     _WhichOneofArgType__pool_small_tasks: _TypeAlias = _typing.Literal["_pool_small_tasks", b"_pool_small_tasks"]  # noqa: Y015
+    _WhichOneofReturnType__racing: _TypeAlias = _typing.Literal["racing"]  # noqa: Y015
+    _WhichOneofArgType__racing: _TypeAlias = _typing.Literal["_racing", b"_racing"]  # noqa: Y015
     _WhichOneofReturnType__replay_share: _TypeAlias = _typing.Literal["replay_share"]  # noqa: Y015
     _WhichOneofArgType__replay_share: _TypeAlias = _typing.Literal["_replay_share", b"_replay_share"]  # noqa: Y015
     _WhichOneofReturnType__rounds: _TypeAlias = _typing.Literal["rounds"]  # noqa: Y015
@@ -363,11 +438,23 @@ class RunSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confirmation_seeds) -> _WhichOneofReturnType__confirmation_seeds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cross_split_share) -> _WhichOneofReturnType__cross_split_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_by_lower_bound) -> _WhichOneofReturnType__filter_by_lower_bound | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learn) -> _WhichOneofReturnType__learn | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_answer_tokens) -> _WhichOneofReturnType__max_answer_tokens | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_scale) -> _WhichOneofReturnType__min_scale | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pool_small_tasks) -> _WhichOneofReturnType__pool_small_tasks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__racing) -> _WhichOneofReturnType__racing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replay_share) -> _WhichOneofReturnType__replay_share | None: ...
     @_typing.overload
@@ -621,6 +708,9 @@ class RunEvent(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     RUN_RESUMED_FIELD_NUMBER: _builtins.int
     PROPOSAL_FAILED_FIELD_NUMBER: _builtins.int
+    CANDIDATES_RACED_FIELD_NUMBER: _builtins.int
+    ANCHORS_MEASURED_FIELD_NUMBER: _builtins.int
+    SPLITS_SWAPPED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Number in the ledger, increasing; 0 for progress, which is not recorded."""
     run_id: _builtins.str
@@ -666,6 +756,12 @@ class RunEvent(_message.Message):
     def run_resumed(self) -> Global___RunResumed: ...
     @_builtins.property
     def proposal_failed(self) -> Global___ProposalFailed: ...
+    @_builtins.property
+    def candidates_raced(self) -> Global___CandidatesRaced: ...
+    @_builtins.property
+    def anchors_measured(self) -> Global___AnchorsMeasured: ...
+    @_builtins.property
+    def splits_swapped(self) -> Global___SplitsSwapped: ...
     def __init__(
         self,
         *,
@@ -692,12 +788,15 @@ class RunEvent(_message.Message):
         progress: Global___RunProgress | None = ...,
         run_resumed: Global___RunResumed | None = ...,
         proposal_failed: Global___ProposalFailed | None = ...,
+        candidates_raced: Global___CandidatesRaced | None = ...,
+        anchors_measured: Global___AnchorsMeasured | None = ...,
+        splits_swapped: Global___SplitsSwapped | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate_failed", b"candidate_failed", "candidate_scored", b"candidate_scored", "candidate_trained", b"candidate_trained", "edit_proposed", b"edit_proposed", "edit_screened", b"edit_screened", "event", b"event", "filter_decided", b"filter_decided", "policy_learned", b"policy_learned", "progress", b"progress", "proposal_failed", b"proposal_failed", "round_finished", b"round_finished", "round_started", b"round_started", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_resumed", b"run_resumed", "run_started", b"run_started", "time", b"time", "update_judged", b"update_judged", "update_trained", b"update_trained", "version_promoted", b"version_promoted", "version_scored", b"version_scored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anchors_measured", b"anchors_measured", "candidate_failed", b"candidate_failed", "candidate_scored", b"candidate_scored", "candidate_trained", b"candidate_trained", "candidates_raced", b"candidates_raced", "edit_proposed", b"edit_proposed", "edit_screened", b"edit_screened", "event", b"event", "filter_decided", b"filter_decided", "policy_learned", b"policy_learned", "progress", b"progress", "proposal_failed", b"proposal_failed", "round_finished", b"round_finished", "round_started", b"round_started", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_resumed", b"run_resumed", "run_started", b"run_started", "splits_swapped", b"splits_swapped", "time", b"time", "update_judged", b"update_judged", "update_trained", b"update_trained", "version_promoted", b"version_promoted", "version_scored", b"version_scored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_failed", b"candidate_failed", "candidate_scored", b"candidate_scored", "candidate_trained", b"candidate_trained", "edit_proposed", b"edit_proposed", "edit_screened", b"edit_screened", "event", b"event", "filter_decided", b"filter_decided", "policy_learned", b"policy_learned", "progress", b"progress", "proposal_failed", b"proposal_failed", "round_finished", b"round_finished", "round_started", b"round_started", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_resumed", b"run_resumed", "run_started", b"run_started", "seq", b"seq", "time", b"time", "update_judged", b"update_judged", "update_trained", b"update_trained", "version_promoted", b"version_promoted", "version_scored", b"version_scored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchors_measured", b"anchors_measured", "candidate_failed", b"candidate_failed", "candidate_scored", b"candidate_scored", "candidate_trained", b"candidate_trained", "candidates_raced", b"candidates_raced", "edit_proposed", b"edit_proposed", "edit_screened", b"edit_screened", "event", b"event", "filter_decided", b"filter_decided", "policy_learned", b"policy_learned", "progress", b"progress", "proposal_failed", b"proposal_failed", "round_finished", b"round_finished", "round_started", b"round_started", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_resumed", b"run_resumed", "run_started", b"run_started", "seq", b"seq", "splits_swapped", b"splits_swapped", "time", b"time", "update_judged", b"update_judged", "update_trained", b"update_trained", "version_promoted", b"version_promoted", "version_scored", b"version_scored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "round_started", "version_scored", "edit_proposed", "edit_screened", "candidate_trained", "candidate_failed", "candidate_scored", "filter_decided", "update_trained", "update_judged", "version_promoted", "policy_learned", "round_finished", "run_finished", "run_failed", "run_cancelled", "progress", "run_resumed", "proposal_failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "round_started", "version_scored", "edit_proposed", "edit_screened", "candidate_trained", "candidate_failed", "candidate_scored", "filter_decided", "update_trained", "update_judged", "version_promoted", "policy_learned", "round_finished", "run_finished", "run_failed", "run_cancelled", "progress", "run_resumed", "proposal_failed", "candidates_raced", "anchors_measured", "splits_swapped"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1057,12 +1156,25 @@ class EditVerdict(_message.Message):
     GAIN_FIELD_NUMBER: _builtins.int
     UNDECIDED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
     kept: _builtins.bool
     gain: _builtins.float
     """Mean over questions and seeds, minus the baseline's."""
     undecided: _builtins.bool
     """Fewer than five questions decide nothing by themselves."""
     reason: _builtins.str
+    lower: _builtins.float
+    """Of the gain, simultaneous over the task's candidates: exact, by inverting the sign-flip test."""
+    upper: _builtins.float
+    p_value: _builtins.float
+    """Exact one-sided sign-flip test of no gain, adjusted for the task's candidates."""
+    questions: _builtins.int
+    runs: _builtins.int
+    """Inner runs that count."""
     @_builtins.property
     def edit(self) -> _types_pb2.Digest: ...
     def __init__(
@@ -1073,14 +1185,139 @@ class EditVerdict(_message.Message):
         gain: _builtins.float = ...,
         undecided: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        lower: _builtins.float = ...,
+        upper: _builtins.float = ...,
+        p_value: _builtins.float = ...,
+        questions: _builtins.int = ...,
+        runs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "gain", b"gain", "kept", b"kept", "reason", b"reason", "undecided", b"undecided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "gain", b"gain", "kept", b"kept", "lower", b"lower", "p_value", b"p_value", "questions", b"questions", "reason", b"reason", "runs", b"runs", "undecided", b"undecided", "upper", b"upper"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EditVerdict: _TypeAlias = EditVerdict  # noqa: Y015
+
+@_typing.final
+class CandidatesRaced(_message.Message):
+    """Candidates that could no longer win get no further seeds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    SEEDS_DONE_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    TRAININGS_SAVED_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    task_id: _builtins.str
+    seeds_done: _builtins.int
+    """Seeds that every candidate had when this was decided."""
+    trainings_saved: _builtins.int
+    """Trainings that were not made, because of this decision."""
+    @_builtins.property
+    def stopped(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Digest]: ...
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        task_id: _builtins.str = ...,
+        seeds_done: _builtins.int = ...,
+        stopped: _abc.Iterable[_types_pb2.Digest] | None = ...,
+        trainings_saved: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "seeds_done", b"seeds_done", "stopped", b"stopped", "task_id", b"task_id", "trainings_saved", b"trainings_saved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CandidatesRaced: _TypeAlias = CandidatesRaced  # noqa: Y015
+
+@_typing.final
+class AnchorsMeasured(_message.Message):
+    """The frozen base, asked again: its answers may move no more than between two immediate repeats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    UNSTABLE_FIELD_NUMBER: _builtins.int
+    DRIFTED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.int
+    """Answers that differ from the first measurement, and between the two of now."""
+    unstable: _builtins.int
+    drifted: _builtins.bool
+    @_builtins.property
+    def first(self) -> Global___Score:
+        """Score on the anchors when it was first measured, and twice now."""
+
+    @_builtins.property
+    def now(self) -> Global___Score: ...
+    @_builtins.property
+    def repeated(self) -> Global___Score: ...
+    def __init__(
+        self,
+        *,
+        first: Global___Score | None = ...,
+        now: Global___Score | None = ...,
+        repeated: Global___Score | None = ...,
+        changed: _builtins.int = ...,
+        unstable: _builtins.int = ...,
+        drifted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "now", b"now", "repeated", b"repeated"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "drifted", b"drifted", "first", b"first", "now", b"now", "repeated", b"repeated", "unstable", b"unstable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnchorsMeasured: _TypeAlias = AnchorsMeasured  # noqa: Y015
+
+@_typing.final
+class SplitsSwapped(_message.Message):
+    """An update that was decided, with the splits' roles swapped: reported, never fed to filter, gate or Learn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    GAIN_ON_REWARD_FIELD_NUMBER: _builtins.int
+    GAIN_ON_HOLDOUT_FIELD_NUMBER: _builtins.int
+    REWARD_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    version: _builtins.str
+    gain_on_reward: _builtins.float
+    """Gain of the promoted training on the reward questions, and of the winner's trials on the holdout questions."""
+    gain_on_holdout: _builtins.float
+    reward: _builtins.float
+    """The same two as they were decided upon: reward of the trials, confirmation of the promoted training."""
+    confirmation: _builtins.float
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        version: _builtins.str = ...,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        gain_on_reward: _builtins.float = ...,
+        gain_on_holdout: _builtins.float = ...,
+        reward: _builtins.float = ...,
+        confirmation: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "gain_on_holdout", b"gain_on_holdout", "gain_on_reward", b"gain_on_reward", "reward", b"reward", "round", b"round", "task_ids", b"task_ids", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitsSwapped: _TypeAlias = SplitsSwapped  # noqa: Y015
 
 @_typing.final
 class FilterDecided(_message.Message):
@@ -1341,6 +1578,8 @@ class RoundFinished(_message.Message):
     EDITS_KEPT_FIELD_NUMBER: _builtins.int
     MEAN_REWARD_FIELD_NUMBER: _builtins.int
     MEAN_CONFIRMATION_FIELD_NUMBER: _builtins.int
+    TRAININGS_SAVED_FIELD_NUMBER: _builtins.int
+    TRAININGS_PLANNED_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     live_version: _builtins.str
     edits_proposed: _builtins.int
@@ -1348,6 +1587,9 @@ class RoundFinished(_message.Message):
     mean_reward: _builtins.float
     """Mean gain on reward questions of what was kept, and the same edits' gain at confirmation."""
     mean_confirmation: _builtins.float
+    trainings_saved: _builtins.int
+    """Trial trainings that racing saved, of how many."""
+    trainings_planned: _builtins.int
     def __init__(
         self,
         *,
@@ -1357,10 +1599,12 @@ class RoundFinished(_message.Message):
         edits_kept: _builtins.int = ...,
         mean_reward: _builtins.float = ...,
         mean_confirmation: _builtins.float = ...,
+        trainings_saved: _builtins.int = ...,
+        trainings_planned: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits_kept", b"edits_kept", "edits_proposed", b"edits_proposed", "live_version", b"live_version", "mean_confirmation", b"mean_confirmation", "mean_reward", b"mean_reward", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits_kept", b"edits_kept", "edits_proposed", b"edits_proposed", "live_version", b"live_version", "mean_confirmation", b"mean_confirmation", "mean_reward", b"mean_reward", "round", b"round", "trainings_planned", b"trainings_planned", "trainings_saved", b"trainings_saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1942,6 +2186,7 @@ class LineageEntry(_message.Message):
     RETENTION_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     ROLLED_BACK_FIELD_NUMBER: _builtins.int
+    TASK_SCORES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     parent_version: _builtins.str
     number: _builtins.int
@@ -1962,6 +2207,10 @@ class LineageEntry(_message.Message):
     def holdout(self) -> Global___Score: ...
     @_builtins.property
     def retention(self) -> Global___Score: ...
+    @_builtins.property
+    def task_scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskScore]:
+        """Holdout scores on every task that was asked of this version: one row of the forgetting matrix."""
+
     def __init__(
         self,
         *,
@@ -1977,14 +2226,68 @@ class LineageEntry(_message.Message):
         retention: Global___Score | None = ...,
         run_id: _builtins.str = ...,
         rolled_back: _builtins.bool = ...,
+        task_scores: _abc.Iterable[Global___TaskScore] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout", "promote_time", b"promote_time", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits", b"edits", "holdout", b"holdout", "live", b"live", "number", b"number", "parent_version", b"parent_version", "previous", b"previous", "promote_time", b"promote_time", "retention", b"retention", "rolled_back", b"rolled_back", "run_id", b"run_id", "task_ids", b"task_ids", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits", b"edits", "holdout", b"holdout", "live", b"live", "number", b"number", "parent_version", b"parent_version", "previous", b"previous", "promote_time", b"promote_time", "retention", b"retention", "rolled_back", b"rolled_back", "run_id", b"run_id", "task_ids", b"task_ids", "task_scores", b"task_scores", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LineageEntry: _TypeAlias = LineageEntry  # noqa: Y015
+
+@_typing.final
+class TaskScore(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    @_builtins.property
+    def score(self) -> Global___Score: ...
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        score: Global___Score | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskScore: _TypeAlias = TaskScore  # noqa: Y015
+
+@_typing.final
+class Forgetting(_message.Message):
+    """What the live lineage forgot of what it had learned (Lopez-Paz and Ranzato 2017, Chaudhry et al. 2018)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    AVERAGE_FORGETTING_FIELD_NUMBER: _builtins.int
+    BACKWARD_TRANSFER_FIELD_NUMBER: _builtins.int
+    tasks: _builtins.int
+    """Tasks that an ancestor of the live version was taught and that were asked again later."""
+    average_forgetting: _builtins.float
+    """Mean over those tasks of (best score so far - newest score)."""
+    backward_transfer: _builtins.float
+    """Mean over those tasks of (newest score - score when it was learned)."""
+    def __init__(
+        self,
+        *,
+        tasks: _builtins.int = ...,
+        average_forgetting: _builtins.float = ...,
+        backward_transfer: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_forgetting", b"average_forgetting", "backward_transfer", b"backward_transfer", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Forgetting: _TypeAlias = Forgetting  # noqa: Y015
 
 @_typing.final
 class AuditorServiceListVersionsRequest(_message.Message):
@@ -2015,20 +2318,24 @@ class AuditorServiceListVersionsResponse(_message.Message):
 
     VERSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FORGETTING_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageEntry]:
         """Newest first; "base" is number 0."""
 
+    @_builtins.property
+    def forgetting(self) -> Global___Forgetting: ...
     def __init__(
         self,
         *,
         versions: _abc.Iterable[Global___LineageEntry] | None = ...,
         next_page_token: _builtins.str = ...,
+        forgetting: Global___Forgetting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forgetting", b"forgetting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgetting", b"forgetting", "next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,21 +26,21 @@ _sym_db = _symbol_database.Default()
 from common.contract.seal.v1 import types_pb2 as seal_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12seal/v1/task.proto\x12\x07seal.v1\x1a\x13seal/v1/types.proto\"Q\n\x06Grader\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.seal.v1.GraderKind\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\x11\n\ttolerance\x18\x03 \x01(\x01\"\xcb\x01\n\x0e\x45valuationItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\x08question\x18\x02 \x01(\tH\x00\x12#\n\nquery_grid\x18\x03 \x01(\x0b\x32\r.seal.v1.GridH\x00\x12\x0f\n\x07\x61nswers\x18\x04 \x03(\t\x12\"\n\x0b\x61nswer_grid\x18\x05 \x01(\x0b\x32\r.seal.v1.Grid\x12\x1f\n\x06grader\x18\x06 \x01(\x0b\x32\x0f.seal.v1.Grader\x12\x0f\n\x07options\x18\x07 \x03(\tB\x08\n\x06prompt\"\xad\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x1f\n\x04kind\x18\x02 \x01(\x0e\x32\x11.seal.v1.TaskKind\x12!\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x10.seal.v1.Context\x12$\n\x03tau\x18\x04 \x03(\x0b\x32\x17.seal.v1.EvaluationItem\x12*\n\tretention\x18\x05 \x03(\x0b\x32\x17.seal.v1.EvaluationItem\"P\n\x05Suite\x12\x10\n\x08suite_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12&\n\x05items\x18\x03 \x03(\x0b\x32\x17.seal.v1.EvaluationItem*\x9c\x02\n\nGraderKind\x12\x1b\n\x17GRADER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11GRADER_KIND_EXACT\x10\x01\x12\x18\n\x14GRADER_KIND_CONTAINS\x10\x02\x12\x18\n\x14GRADER_KIND_TOKEN_F1\x10\x03\x12\x17\n\x13GRADER_KIND_NUMERIC\x10\x04\x12\x15\n\x11GRADER_KIND_REGEX\x10\x05\x12\x16\n\x12GRADER_KIND_CHOICE\x10\x06\x12\x15\n\x11GRADER_KIND_JUDGE\x10\x07\x12\x14\n\x10GRADER_KIND_GRID\x10\x08\x12\x17\n\x13GRADER_KIND_COMMAND\x10\t\x12\x18\n\x14GRADER_KIND_MAJORITY\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12seal/v1/task.proto\x12\x07seal.v1\x1a\x13seal/v1/types.proto\"_\n\x06Grader\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.seal.v1.GraderKind\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\x11\n\ttolerance\x18\x03 \x01(\x01\x12\x0c\n\x04name\x18\x04 \x01(\t\"\xcb\x01\n\x0e\x45valuationItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\x08question\x18\x02 \x01(\tH\x00\x12#\n\nquery_grid\x18\x03 \x01(\x0b\x32\r.seal.v1.GridH\x00\x12\x0f\n\x07\x61nswers\x18\x04 \x03(\t\x12\"\n\x0b\x61nswer_grid\x18\x05 \x01(\x0b\x32\r.seal.v1.Grid\x12\x1f\n\x06grader\x18\x06 \x01(\x0b\x32\x0f.seal.v1.Grader\x12\x0f\n\x07options\x18\x07 \x03(\tB\x08\n\x06prompt\"\xad\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x1f\n\x04kind\x18\x02 \x01(\x0e\x32\x11.seal.v1.TaskKind\x12!\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x10.seal.v1.Context\x12$\n\x03tau\x18\x04 \x03(\x0b\x32\x17.seal.v1.EvaluationItem\x12*\n\tretention\x18\x05 \x03(\x0b\x32\x17.seal.v1.EvaluationItem\"P\n\x05Suite\x12\x10\n\x08suite_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12&\n\x05items\x18\x03 \x03(\x0b\x32\x17.seal.v1.EvaluationItem*\x9c\x02\n\nGraderKind\x12\x1b\n\x17GRADER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11GRADER_KIND_EXACT\x10\x01\x12\x18\n\x14GRADER_KIND_CONTAINS\x10\x02\x12\x18\n\x14GRADER_KIND_TOKEN_F1\x10\x03\x12\x17\n\x13GRADER_KIND_NUMERIC\x10\x04\x12\x15\n\x11GRADER_KIND_REGEX\x10\x05\x12\x16\n\x12GRADER_KIND_CHOICE\x10\x06\x12\x15\n\x11GRADER_KIND_JUDGE\x10\x07\x12\x14\n\x10GRADER_KIND_GRID\x10\x08\x12\x17\n\x13GRADER_KIND_COMMAND\x10\t\x12\x18\n\x14GRADER_KIND_MAJORITY\x10\nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'seal.v1.task_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRADERKIND']._serialized_start=600
-  _globals['_GRADERKIND']._serialized_end=884
+  _globals['_GRADERKIND']._serialized_start=614
+  _globals['_GRADERKIND']._serialized_end=898
   _globals['_GRADER']._serialized_start=52
-  _globals['_GRADER']._serialized_end=133
-  _globals['_EVALUATIONITEM']._serialized_start=136
-  _globals['_EVALUATIONITEM']._serialized_end=339
-  _globals['_TASK']._serialized_start=342
-  _globals['_TASK']._serialized_end=515
-  _globals['_SUITE']._serialized_start=517
-  _globals['_SUITE']._serialized_end=597
+  _globals['_GRADER']._serialized_end=147
+  _globals['_EVALUATIONITEM']._serialized_start=150
+  _globals['_EVALUATIONITEM']._serialized_end=353
+  _globals['_TASK']._serialized_start=356
+  _globals['_TASK']._serialized_end=529
+  _globals['_SUITE']._serialized_start=531
+  _globals['_SUITE']._serialized_end=611
 # @@protoc_insertion_point(module_scope)

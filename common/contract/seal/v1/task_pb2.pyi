@@ -35,11 +35,16 @@ class _GraderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GraderKind
     GRADER_KIND_TOKEN_F1: _GraderKind.ValueType  # 3
     """Token F1 with the best key; right from the threshold on."""
     GRADER_KIND_NUMERIC: _GraderKind.ValueType  # 4
+    """A number of the answer equals a key within the tolerance."""
     GRADER_KIND_REGEX: _GraderKind.ValueType  # 5
+    """The answer matches a key, which is a regular expression."""
     GRADER_KIND_CHOICE: _GraderKind.ValueType  # 6
+    """The option that the model finds likeliest is a key."""
     GRADER_KIND_JUDGE: _GraderKind.ValueType  # 7
+    """A language model that the auditor's configuration names says whether the answer agrees with a key."""
     GRADER_KIND_GRID: _GraderKind.ValueType  # 8
     GRADER_KIND_COMMAND: _GraderKind.ValueType  # 9
+    """A command that the auditor's configuration names exits with 0."""
     GRADER_KIND_MAJORITY: _GraderKind.ValueType  # 10
     """No key: agreement of several answers."""
 
@@ -53,11 +58,16 @@ GRADER_KIND_CONTAINS: GraderKind.ValueType  # 2
 GRADER_KIND_TOKEN_F1: GraderKind.ValueType  # 3
 """Token F1 with the best key; right from the threshold on."""
 GRADER_KIND_NUMERIC: GraderKind.ValueType  # 4
+"""A number of the answer equals a key within the tolerance."""
 GRADER_KIND_REGEX: GraderKind.ValueType  # 5
+"""The answer matches a key, which is a regular expression."""
 GRADER_KIND_CHOICE: GraderKind.ValueType  # 6
+"""The option that the model finds likeliest is a key."""
 GRADER_KIND_JUDGE: GraderKind.ValueType  # 7
+"""A language model that the auditor's configuration names says whether the answer agrees with a key."""
 GRADER_KIND_GRID: GraderKind.ValueType  # 8
 GRADER_KIND_COMMAND: GraderKind.ValueType  # 9
+"""A command that the auditor's configuration names exits with 0."""
 GRADER_KIND_MAJORITY: GraderKind.ValueType  # 10
 """No key: agreement of several answers."""
 Global___GraderKind: _TypeAlias = GraderKind  # noqa: Y015
@@ -69,22 +79,28 @@ class Grader(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     TOLERANCE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     kind: Global___GraderKind.ValueType
     """Unspecified stands for contains."""
     threshold: _builtins.float
     """Token F1 from which an answer is right, above 0, at most 1; 0 stands for 0.5."""
     tolerance: _builtins.float
     """Numeric tolerance, 0 or more."""
+    name: _builtins.str
+    """Of a judge or command in the auditor's configuration; letters, digits and . _ - : at most 128 characters. Empty: the
+    only one there is.
+    """
     def __init__(
         self,
         *,
         kind: Global___GraderKind.ValueType = ...,
         threshold: _builtins.float = ...,
         tolerance: _builtins.float = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "threshold", b"threshold", "tolerance", b"tolerance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "threshold", b"threshold", "tolerance", b"tolerance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,65 +1,17 @@
-"""The gates that an edit and an update must pass, in order; each finding carries its reason and its figures. Pure.
+"""The gates before promotion: liveness, an operator's rejection, confirmation, retention. Pure.
 
-Before training: format, policy rules. Before promotion: liveness, approval, confirmation, retention. auditor/loop.py
-calls the first two for every edit, auditor/promotion.py the others for every update.
+auditor/judging.py calls them for every update that was trained alone, cheapest first; each finding carries its reason
+and its figures.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from auditor.examiner import Marked, Paper
 from auditor.filter import DECIDING_QUESTIONS
 from auditor.findings import Gate, GateKind, Score
 from common.lora.proof import Liveness
-from common.types import Context, Recipe, SelfEdit
-from common.versions import TrainLimits
-
-
-def format_gate(edit: SelfEdit, context: Context, limits: TrainLimits, seen: Collection[str]) -> Gate:
-    """Size, recipe, subject, duplicates: one edit beyond the student's limits must not refuse the whole call."""
-    reasons = [
-        *_over("examples", len(edit.examples), limits.max_examples),
-        *_beyond_limits(edit.recipe, limits),
-    ]
-    if (edit.document_id, edit.revision) != (context.document_id, context.revision):
-        reasons.append("written for another document or revision")
-    if edit.digest.sha256 in seen:
-        reasons.append("duplicate of an edit of this round")
-    return Gate(
-        kind=GateKind.FORMAT,
-        passed=not reasons,
-        reason="; ".join(reasons),
-        figures={"examples": float(len(edit.examples))},
-    )
-
-
-def _beyond_limits(recipe: Recipe, limits: TrainLimits) -> list[str]:
-    reasons = [
-        *_over("rank", recipe.rank, limits.max_rank),
-        *_over("epochs", recipe.epochs, limits.max_epochs),
-        *_over("learning_rate", recipe.learning_rate, limits.max_learning_rate),
-        *_over("max_tokens", recipe.max_tokens, limits.max_tokens_per_example),
-    ]
-    unknown = set(recipe.target_modules) - set(limits.target_modules or recipe.target_modules)
-    return [*reasons, *(f"target module {name} is not allowed" for name in sorted(unknown))]
-
-
-def _over(name: str, value: float | None, limit: float) -> list[str]:
-    return [f"{name} {value} is over the student's limit of {limit}"] if value and limit and value > limit else []
-
-
-def policy_gate(edit: SelfEdit, forbidden: Sequence[str]) -> Gate:
-    """No training example may match a forbidden expression. The reason names the rule, never the text."""
-    texts = [text for example in edit.examples for text in example.texts]
-    hits = [i for i, pattern in enumerate(forbidden) if any(re.search(pattern, text) for text in texts)]
-    return Gate(
-        kind=GateKind.POLICY,
-        passed=not hits,
-        reason="; ".join(f"an example matches policy.forbidden[{i}]" for i in hits),
-        figures={"rules": float(len(forbidden))},
-    )
 
 
 def liveness_gate(paper: Paper) -> Gate:
