@@ -84,7 +84,17 @@ class Message(Domain):
 
 
 class Conversation(Domain):
-    messages: tuple[Message, ...] = Field(min_length=1, max_length=32)
+    """Turns in order, or raw text that a model gets without a chat template."""
+
+    messages: tuple[Message, ...] = Field(default=(), max_length=32)
+    # None leaves canonical JSON, and so every digest of a conversation of messages, as it is without this field.
+    raw: str | None = Field(default=None, max_length=65_536)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if bool(self.messages) == (self.raw is not None):
+            raise ValueError("exactly one of messages and raw must be set")
+        return self
 
     @classmethod
     def of(cls, *turns: tuple[Role, str]) -> Self:
@@ -151,6 +161,8 @@ class Example(Domain):
     def _one_body(self) -> Self:
         if (self.text is None) == (self.conversation is None):
             raise ValueError("exactly one of text and conversation must be set")
+        if self.conversation is not None and self.conversation.raw is not None:
+            raise ValueError("a raw conversation is not trained on: plain text is what text is for")
         if self.text is not None and self.loss_mask is LossMask.COMPLETION:
             raise ValueError("a plain text has no completion: its loss_mask must be LOSS_MASK_ALL")
         return self

@@ -64,9 +64,9 @@ class Answerer:
 
         Raises InvalidRequest naming each that leaves no room for its answer or holds a control token.
         """
-        rendered = [self._renderer.prompt(prompt.conversation) for prompt in prompts]
         positions = self._attached.base.max_positions
         room = min(positions, limit or positions) - new_tokens(sampling)
+        rendered = [self._renderer.prompt(prompt.conversation, room=max(1, room)) for prompt in prompts]
         violations = [
             violation
             for i, prompt in enumerate(prompts)

@@ -51,11 +51,12 @@ class Scorer:
         rendered = []
         for continuation in continuations:
             self._refuse(self._renderer.refused(continuation.conversation, continuation.path))
-            prompt = self._renderer.prompt(continuation.conversation)
-            tokens = (*prompt, *self._renderer.continuation(continuation.text))
-            if len(tokens) == len(prompt):
+            tokens, start = self._renderer.continued(
+                continuation.conversation, continuation.text, room=self._max_positions
+            )
+            if len(tokens) == start:
                 raise InvalidRequest([Violation(continuation.path, "has no token")])
-            rendered.append((tokens, len(prompt)))
+            rendered.append((tokens, start))
         self._check_lengths([(c.path, tokens) for c, (tokens, _) in zip(continuations, rendered, strict=True)])
         return rendered
 
@@ -63,7 +64,7 @@ class Scorer:
         """Token ids of whole prompts. Raises InvalidRequest that names those too long for the model."""
         for place, conversation in enumerate(conversations):
             self._refuse(self._renderer.refused(conversation, f"{path}[{place}].conversation"))
-        rendered = [self._renderer.prompt(conversation) for conversation in conversations]
+        rendered = [self._renderer.prompt(conversation, room=self._max_positions) for conversation in conversations]
         self._check_lengths([(f"{path}[{place}]", tokens) for place, tokens in enumerate(rendered)])
         return rendered
 

@@ -74,22 +74,61 @@ class Renderer:
 
     def refused(self, conversation: Conversation, path: str) -> list[Violation]:
         """What of a question may not be asked, by its path."""
+        if conversation.raw is not None:
+            mark = self.control_token(conversation.raw)
+            return [Violation(f"{path}.raw", f"holds the model's control token {mark}")] if mark else []
         return [
             Violation(f"{path}.messages[{place}]", f"holds the model's control token {mark}")
             for place, message in enumerate(conversation.messages)
             if (mark := self.control_token(message.text))
         ]
 
-    def prompt(self, conversation: Conversation) -> tuple[int, ...]:
-        """Token ids of a question, up to where the assistant begins to speak."""
+    def prompt(self, conversation: Conversation, *, room: int | None = None) -> tuple[int, ...]:
+        """Token ids of a question, up to where the assistant begins to speak. Raw text alone is cut to fit `room`."""
+        if conversation.raw is not None:
+            return self._latest(self._raw(conversation.raw) or self._beginning, room)
         return self._ids(self._apply(self._turns(conversation), generate=True))
 
-    def continuation(self, text: str) -> tuple[int, ...]:
-        """Token ids of what the assistant may say after a prompt, without an end of turn."""
-        return self._ids(text)
+    def continued(
+        self, conversation: Conversation, text: str, *, room: int | None = None
+    ) -> tuple[tuple[int, ...], int]:
+        """Token ids of a question and of what the assistant may say to it, and where that begins; no end of turn.
+
+        Raw text and its continuation are tokenized as one, and spaces at the end of the text belong to the
+        continuation. Source: lm-evaluation-harness, TemplateLM._encode_pair and loglikelihood.
+        """
+        if conversation.raw is None:
+            prompt, said = self.prompt(conversation), self._ids(text)
+            return (*prompt, *said), len(prompt)
+        context = conversation.raw.rstrip()
+        if not conversation.raw:
+            prompt, said = self._beginning, self._ids(text)
+            # A continuation that begins a text by itself does so once.
+            said = said[1:] if said[:1] == prompt else said
+        elif not context:
+            prompt, said = self._beginning, self._ids(conversation.raw + text)
+        else:
+            whole, prompt = self._raw(conversation.raw + text), self._raw(context)
+            said = whole[len(prompt) :]
+        prompt = self._latest(prompt, max(1, room - len(said)) if room else None)
+        return (*prompt, *said), len(prompt)
 
     def decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+    @property
+    def _beginning(self) -> tuple[int, ...]:
+        """What stands for an empty text: the beginning of a text, or the end of the one before."""
+        begin, end = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        return tuple(int(token) for token in (begin if begin is not None else end,) if token is not None)
+
+    def _raw(self, text: str) -> tuple[int, ...]:
+        """With whatever the tokenizer itself puts before a text."""
+        return tuple(self._tokenizer(text)["input_ids"]) if text else ()
+
+    @staticmethod
+    def _latest(tokens: tuple[int, ...], room: int | None) -> tuple[int, ...]:
+        return tokens if room is None or len(tokens) <= room else tokens[len(tokens) - room :]
 
     def _text(self, text: str) -> Rendered:
         tokens = self._ids(text)

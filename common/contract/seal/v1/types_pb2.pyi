@@ -191,11 +191,17 @@ Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class Conversation(_message.Message):
-    """Turns in order. The student renders them with its model's chat template."""
+    """Turns in order, which the student renders with its model's chat template; or raw text. Exactly one of the two."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGES_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
+    raw: _builtins.str
+    """0..65,536 characters, put to the model as they are: no template, no system prompt, only the tokenizer's own beginning
+    of a text. Where it is too long for the model its beginning is left out; empty stands for the beginning of a text. For
+    benchmarks that bring prompts of their own; never trained on.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """1..32 messages."""
@@ -204,12 +210,15 @@ class Conversation(_message.Message):
         self,
         *,
         messages: _abc.Iterable[Global___Message] | None = ...,
+        raw: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_raw", b"_raw", "raw", b"raw"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_raw", b"_raw", "messages", b"messages", "raw", b"raw"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__raw: _TypeAlias = _typing.Literal["raw"]  # noqa: Y015
+    _WhichOneofArgType__raw: _TypeAlias = _typing.Literal["_raw", b"_raw"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__raw) -> _WhichOneofReturnType__raw | None: ...
 
 Global___Conversation: _TypeAlias = Conversation  # noqa: Y015
 
