@@ -6,6 +6,7 @@ import re
 
 from pydantic import Field, field_validator
 
+from auditor.harness.config import HarnessConfig
 from auditor.tasks import Settings
 from common.config import Config, ServiceConfig
 
@@ -66,4 +67,5 @@ class AuditorConfig(ServiceConfig):
     settings: Settings = Field(default=Settings(), description="what a run takes where its request says nothing")
     filter: FilterConfig = FilterConfig()
     policy: PolicyRules = PolicyRules()
+    lm_eval: HarnessConfig = Field(default=HarnessConfig(), description="suites of lm-evaluation-harness")
     max_queued_runs: int = Field(default=100, ge=1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from auditor.events import RunStarted, VersionScored
 from auditor.examiner import Examiner, Group, Marked
 from auditor.findings import Comparison, Mark
 from auditor.journal import Journal, Kept
+from auditor.measures import Measure
 from auditor.moves import Moves
 from auditor.peers import StudentStatus
 from auditor.ports import Student, Teacher
@@ -33,6 +35,8 @@ class Crew:
     forbidden: tuple[str, ...]
     max_kept_per_context: int
     software: Software
+    # By suite id: what marks suites that the auditor does not mark itself.
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

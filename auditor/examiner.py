@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from auditor import grading
 from auditor.findings import Comparison, Mark, Score
@@ -20,7 +20,7 @@ from auditor.ledger.store import GivenAnswer, texts
 from auditor.peers import AnswerOrder, prompt_of
 from auditor.ports import OnProgress, Student
 from auditor.recorder import Recorder
-from auditor.tasks import EvaluationItem, Split, Suite, Task
+from auditor.tasks import EvaluationItem, Measured, Split, Suite, Task
 from common.canonical import digest_of
 from common.errors import NotPossible
 from common.lora.proof import Liveness, LivenessProof
@@ -41,6 +41,8 @@ class Group:
     topic: str = ""
     task_id: str = ""
     suite_id: str = ""
+    # Set where something else asks and marks: then there are no items here.
+    measured: Measured | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +77,10 @@ class Paper:
     cached: bool
     results: Mapping[str, Marked]
 
+    @property
+    def invalid(self) -> bool:
+        return self.liveness is Liveness.INVALID
+
     def result(self, group: Group) -> Marked:
         """Raises NotPossible(VERSION_INVALID): such a version has no score, not a score of 0."""
         if self.liveness is Liveness.INVALID:
@@ -91,7 +97,24 @@ def of_task(task: Task, split: Split, items: Sequence[EvaluationItem]) -> Group:
 
 
 def of_suite(suite: Suite) -> Group:
-    return Group(Split.RETENTION, suite.items, suite_id=suite.suite_id)
+    return Group(Split.RETENTION, suite.items, suite_id=suite.suite_id, measured=suite.measured)
+
+
+def joined(one: Paper, other: Paper) -> Paper:
+    """A version's results on different groups as one paper; INVALID in one of them, it has none."""
+    for paper in (one, other):
+        if paper.invalid:
+            return paper
+    results = {**one.results, **other.results}
+    return replace(one, proof=one.proof or other.proof, cached=one.cached and other.cached, results=results)
+
+
+class Marking(Protocol):
+    """What marks groups that have no questions of the auditor's own: auditor/measuring.py."""
+
+    async def papers(
+        self, versions: Sequence[str], groups: Sequence[Group], progress: OnProgress
+    ) -> dict[str, Paper]: ...
 
 
 def compare(before: Marked, after: Marked) -> tuple[Comparison, ...]:
@@ -119,16 +142,36 @@ class Examiner:
     """
 
     def __init__(
-        self, student: Student, recorder: Recorder, journal: Journal, *, identity: str, max_answer_tokens: int
+        self,
+        student: Student,
+        recorder: Recorder,
+        journal: Journal,
+        *,
+        identity: str,
+        max_answer_tokens: int,
+        measuring: Marking,
     ) -> None:
         self._student = student
         self._recorder = recorder
         self._journal = journal
+        self._measuring = measuring
         self._identity = identity
         self._sampling = Sampling(max_new_tokens=max_answer_tokens)
 
     async def examine(self, versions: Sequence[str], groups: Sequence[Group], progress: OnProgress) -> dict[str, Paper]:
-        """Every version's paper. One call to the student for all that has not been asked before."""
+        """Every version's paper. One call to the student for all that has not been asked before, and measures' own."""
+        asked = [group for group in groups if group.measured is None]
+        measured = [group for group in groups if group.measured is not None]
+        papers = await self._questions(versions, asked, progress) if asked else {}
+        sound = [version for version in versions if version not in papers or not papers[version].invalid]
+        if measured:
+            for version, paper in (await self._measuring.papers(sound, measured, progress)).items():
+                papers[version] = joined(papers[version], paper) if version in papers else paper
+        return papers
+
+    async def _questions(
+        self, versions: Sequence[str], groups: Sequence[Group], progress: OnProgress
+    ) -> dict[str, Paper]:
         prompts = {prompt.prompt_id: prompt for group in groups for prompt in group.prompts()}
         keys = {(version, name): self._key(version, name) for version in versions for name in prompts}
         known = await self._recorder.run(self._recorder.ledger.recall, list(keys.values()))

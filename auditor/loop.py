@@ -28,6 +28,7 @@ from auditor.examiner import Examiner, Group, Marked, of_task
 from auditor.filter import Reward, rest_em
 from auditor.finish import finish
 from auditor.journal import Journal, Kept
+from auditor.measuring import Measuring
 from auditor.peers import KeptEdit, LearnOrder
 from auditor.promotion import promote
 from auditor.splits import split
@@ -79,6 +80,7 @@ async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
         journal,
         identity=start.record.student,
         max_answer_tokens=order.settings.max_answer_tokens,
+        measuring=Measuring(crew.student, crew.recorder, journal, crew.measures, identity=start.record.student),
     )
     return Work(order, crew, journal, examiner, start)
 

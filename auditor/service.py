@@ -13,6 +13,7 @@ from auditor.clients import GrpcStudent, GrpcTeacher
 from auditor.config import AuditorConfig, Retries
 from auditor.crew import Crew
 from auditor.decisions import Decisions
+from auditor.harness.offered import open_measures
 from auditor.ledger.chain import Verdict
 from auditor.ledger.store import Ledger
 from auditor.moves import Moves
@@ -51,7 +52,8 @@ class Auditor:
     @classmethod
     def open(cls, config: AuditorConfig) -> Auditor:
         """Opens the ledger (raises InvalidConfig, or NotPossible when another process holds it) and the channels."""
-        suites = built_in_suites()
+        measures = open_measures(config.lm_eval)
+        suites = (*built_in_suites(), *(measure.suite for measure in measures.values()))
         watchers = Watchers()
         recorder = Recorder(Ledger.open(config.database), watchers)
         views = Views(recorder)
@@ -72,6 +74,7 @@ class Auditor:
             forbidden=config.policy.forbidden,
             max_kept_per_context=config.filter.max_kept_per_context,
             software=software(PACKAGES),
+            measures=measures,
         )
         return cls(
             recorder=recorder,

@@ -14,8 +14,9 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from common.canonical import digest_of
-from common.types import Context, Domain, Grid, Identifier, Recipe, Seed, TaskKind
+from common.types import Context, Domain, Grid, Identifier, Recipe, Seed, Sha256, TaskKind
 
+MAX_SUITE_ITEMS = 10_000
 MIN_QUESTIONS = 4  # fewer cannot be split into rewards and a holdout that means anything
 
 
@@ -152,16 +153,30 @@ class Task(Domain):
         return unique_items(items)
 
 
+class Measured(Domain):
+    """Items that something else asks about and marks (auditor/measures.py).
+
+    content: digest of all that their marks depend on beside the version.
+    """
+
+    content: Sha256
+    items: tuple[str, ...] = Field(min_length=1, max_length=MAX_SUITE_ITEMS)
+
+
 class Suite(Domain):
-    """Items that a version must go on answering."""
+    """Items that a version must go on answering. The contract has no `measured`: no caller can send one."""
 
     suite_id: Identifier
     title: str = Field(default="", max_length=300)
-    items: tuple[EvaluationItem, ...] = Field(min_length=1, max_length=10_000)
+    # Before the items, whose check depends on it.
+    measured: Measured | None = None
+    items: tuple[EvaluationItem, ...] = Field(default=(), max_length=MAX_SUITE_ITEMS, validate_default=True)
 
     @field_validator("items")
     @classmethod
-    def _unique_items(cls, items: tuple[EvaluationItem, ...]) -> tuple[EvaluationItem, ...]:
+    def _unique_items(cls, items: tuple[EvaluationItem, ...], info: ValidationInfo) -> tuple[EvaluationItem, ...]:
+        if bool(items) == (info.data.get("measured") is not None):
+            raise ValueError("at least one item is needed")
         return unique_items(items)
 
 

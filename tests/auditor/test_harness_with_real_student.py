@@ -1,0 +1,118 @@
+"""A retention suite of lm-evaluation-harness over gRPC gives what lm_eval's own Hugging Face model class gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditor.events import UpdateJudged
+from auditor.ledger.store import texts
+from common.contract.seal.v1 import student_pb2_grpc
+from common.models.resolve import resolve_model
+from common.rpc.server import running
+from common.types import Recipe
+from student.config import DEFAULT_MODEL, StudentConfig
+from student.servicer import StudentServicer
+from student.student import Student
+from tests.auditor.plays import Desk, at_desk, facts, of_kind, start_run, student, task, teacher
+from tests.support.scripted_services import Stage, edit_about, on_stage
+
+pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+
+TASKS = Path(__file__).resolve().parents[2] / "examples" / "lm_eval"
+METRICS = {"capitals": "acc", "opposites": "exact_match"}
+# Hard enough that some documents change their marks.
+RECIPE = Recipe(rank=8, target_modules=("q_proj", "v_proj"), learning_rate=4e-3, epochs=12, batch_size=4)
+
+
+@asynccontextmanager
+async def real_desk(folder: Path) -> AsyncIterator[Desk]:
+    """An auditor that offers the two tasks, with the real student and a teacher that has one edit."""
+    config = StudentConfig.model_validate(
+        {
+            "listen": "127.0.0.1:0",
+            "metrics_listen": "",
+            "grace_seconds": 0,
+            "store": folder / "store",
+            "model": {"model": DEFAULT_MODEL},
+        }
+    )
+    offered = {"tasks": {name: {"include_path": str(TASKS)} for name in METRICS}}
+    edit = edit_about("doc-a", "About a", list(facts("a").items()), recipe=RECIPE)
+    real = Student(config)
+    servicer = StudentServicer(real)
+    try:
+        async with (
+            on_stage(teacher(a=[edit]), student()) as scripted,
+            running(
+                config,
+                service="seal.v1.StudentService",
+                add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(servicer, server),
+                start=real.start,
+                stop=servicer.close,
+            ) as serving,
+        ):
+            stage = Stage(scripted.teacher, scripted.student, scripted.teacher_target, serving.target)
+            async with at_desk(stage, folder, lm_eval=offered) as desk:
+                yield desk
+    finally:
+        await real.close()
+
+
+def by_lm_eval(monkeypatch: pytest.MonkeyPatch, adapter: Path | None) -> dict[tuple[str, str], float]:
+    """Each document's mark by lm_eval itself, as its own command would compute it: no code of this project."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.chdir(TASKS)  # where lm_eval looks for data files
+    model = HFLM(
+        pretrained=str(resolve_model(DEFAULT_MODEL)),
+        peft=str(adapter) if adapter else None,
+        dtype="float32",
+        device="cpu",
+        batch_size=4,
+    )
+    results: Any = simple_evaluate(
+        model=model,
+        tasks=list(METRICS),
+        task_manager=TaskManager(include_path=str(TASKS), include_defaults=False),
+        bootstrap_iters=0,
+    )
+    return {
+        (f"lm_eval:{name}", str(sample["doc_id"])): float(sample[metric])
+        for name, metric in METRICS.items()
+        for sample in results["samples"][name]
+    }
+
+
+async def test_every_document_gets_the_mark_that_lm_eval_gives_the_exported_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retention = {"suites": [f"lm_eval:{name}" for name in METRICS], "max_drop": 1.0}
+    request = start_run("run", [task("a")], candidates=1, max_answer_tokens=8, retention=retention)
+    request.ClearField("suites")
+    async with real_desk(tmp_path) as desk:
+        events = await desk.run(request)
+        (judged,) = of_kind(events, "update_judged")
+        ledger = desk.auditor.recorder.ledger
+        (link,) = [link for link in ledger.every_event(run_id="run") if link.type == UpdateJudged.kind]
+        results = UpdateJudged.model_validate(link.payload).record.retention
+        said = texts(ledger, [result.after for result in results])
+    before = {(r.suite_id, r.item_id): r.score_before for r in results}
+    after = {(r.suite_id, r.item_id): r.score_after for r in results}
+    adapter = tmp_path / "store" / "adapters" / judged.version
+    assert len(after) == 32
+    assert after == by_lm_eval(monkeypatch, adapter)
+    assert before == by_lm_eval(monkeypatch, None)
+    # The two models do not score the same, so equal marks say something about which one was asked.
+    assert before != after
+    assert 0 < sum(before.values()) < 32
+    options = {option for line in (TASKS / "capitals.jsonl").open() for option in json.loads(line)["options"]}
+    assert {said[r.after] for r in results if r.suite_id == "lm_eval:capitals"} <= options
