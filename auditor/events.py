@@ -222,9 +222,30 @@ class SplitsSwapped(Event):
     record: Record = Record()
 
 
+class WinnersPooled(Event):
+    class Record(Domain):
+        comparisons: tuple[Comparison, ...] = ()
+        versions: tuple[Version, ...] = ()
+
+    kind: ClassVar[str] = "winners_pooled"
+    round: int
+    edits: tuple[Digest, ...]
+    task_ids: tuple[str, ...]
+    before: Score = Score()
+    after: Score = Score()
+    gain: float = 0.0
+    lower: float = -1.0
+    p_value: float = 1.0
+    level: float
+    passed: bool = False
+    record: Record = Record()
+
+
 class UpdateTrained(Event):
     class Record(Domain):
         live_generation: int
+        # The other fresh trainings that confirmation rests on.
+        repeats: tuple[Version, ...] = ()
         replay: Replay | None = None
         left_out: tuple[Digest, ...] = ()
         examples: int = 0
@@ -379,6 +400,7 @@ WATCHED: tuple[type[Event], ...] = (
     CandidatesRaced,
     AnchorsMeasured,
     SplitsSwapped,
+    WinnersPooled,
 )
 ALL: tuple[type[Event], ...] = (*WATCHED, RunRequested, PayloadErased, EditDecided, MoveIntended, LiveFound)
 EVENTS: dict[str, type[Event]] = {cls.kind: cls for cls in ALL}

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from auditor import events as e
 from auditor.crew import Work, scored
+from auditor.evidence.splits import split
 from auditor.examiner import Group, of_task
 from auditor.findings import RunState, Score
 from auditor.journal import Kept
 from auditor.judging import retention_groups
 from auditor.peers import BASE
-from auditor.splits import split
 from auditor.tasks import Split
 from common.metrics import timed
 

@@ -55,6 +55,10 @@ class Journal:
         """The event that completed a step."""
         return self._done.get(step)
 
+    def every(self, prefix: str) -> list[Event]:
+        """The events of all steps whose names begin so, in the ledger's order."""
+        return [event for step, event in self._done.items() if step.startswith(prefix)]
+
     async def record(self, step: str, event: EventT, payloads: Iterable[bytes | str] = ()) -> EventT:
         """Completes a step."""
         await self._recorder.append(event, run_id=self.run_id, step=step, payloads=payloads)

@@ -7,33 +7,55 @@ bound. auditor/promotion.py calls `judge`; auditor/finish.py asks for the same r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from auditor import events as e
 from auditor.crew import Winner, Work, answers_of
+from auditor.evidence.filter import paired_gains
+from auditor.evidence.scaling import Outcome, next_scale
+from auditor.evidence.splits import split
+from auditor.evidence.verdict import verdict
 from auditor.examiner import Group, Marked, Paper, compare, of_suite, of_task
 from auditor.findings import Gate, GateKind, Score
-from auditor.gates.update import approval_gate, confirmation_gate, liveness_gate, retention_gate
+from auditor.gates.update import Confirmation, approval_gate, confirmation_gate, liveness_gate, retention_gate
 from auditor.history import earlier_tasks
 from auditor.journal import Kept
 from auditor.projections import Projections
-from auditor.splits import split
-from auditor.tasks import Split, Task
+from auditor.tasks import Split
 from common.lora.proof import Liveness, LivenessProof
 from common.metrics import timed
 from common.types import Digest
 
+# Failing nothing but these, an update is tried at a smaller scale before it is rejected.
+FORGETTING = frozenset({GateKind.RETENTION, GateKind.DRIFT})
+# Names the holdout questions of all earlier accepted tasks among the retention figures.
+EARLIER = "earlier tasks"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An update on trial. winners: what it consists of; tested: winners that share its holdout questions.
+
+    pooled: the round's pooled verdict, if any; tried: what was found at other scales.
+    """
+
+    trained: e.UpdateTrained
+    winners: Sequence[Winner]
+    tested: int = 1
+    pooled: e.WinnersPooled | None = None
+    tried: Mapping[float, Outcome] = field(default_factory=dict)
+
 
 @dataclass
 class Found:
-    """What the gates have found so far. own: groups of the update's tasks; pooled: of all winners of the round."""
+    """What the gates have found so far. held_out: holdout groups of the update's tasks."""
 
-    own: list[Group]
-    pooled: list[Group]
+    held_out: list[Group]
     gates: list[Gate] = field(default_factory=list)
     before: dict[str, Marked] = field(default_factory=dict)
-    after: dict[str, Marked] = field(default_factory=dict)
+    # Of every fresh training; the first is the one that is to be promoted.
+    after: list[Mapping[str, Marked]] = field(default_factory=list)
     retention: list[tuple[str, Marked, Marked]] = field(default_factory=list)
     proof: LivenessProof | None = None
 
@@ -41,44 +63,52 @@ class Found:
     def passed(self) -> bool:
         return all(gate.passed for gate in self.gates)
 
-    def totals(self, groups: Sequence[Group]) -> tuple[Score, Score]:
-        """Scores before and after, over several groups."""
-        asked = [group.name for group in groups if group.name in self.after]
+    def totals(self) -> tuple[Score, Score]:
+        """Holdout scores before and after."""
+        asked = [group.name for group in self.held_out if self.after]
         return (
             sum((self.before[name].score for name in asked), Score()),
-            sum((self.after[name].score for name in asked), Score()),
+            sum((self.after[0][name].score for name in asked), Score()),
         )
 
+    def confirmation(self, level: float, tested: int) -> Confirmation:
+        before, runs = marks_of(self.before, self.held_out), [marks_of(paper, self.held_out) for paper in self.after]
+        return Confirmation(verdict(paired_gains(before, runs), level, tested), *self.totals(), runs=len(runs))
 
-async def judge(
-    work: Work, trained: e.UpdateTrained, winners: Sequence[Winner], pool: Sequence[Task], smaller: float
-) -> Kept[e.UpdateJudged]:
-    """All gates before promotion. winners: what the update consists of; pool: the tasks of all winners.
 
-    smaller: the scale to try next if nothing but retention speaks against the update; 0: none.
-    """
+def marks_of(paper: Mapping[str, Marked], groups: Sequence[Group]) -> list[float]:
+    return [mark.score for group in groups for mark in paper[group.name].marks]
+
+
+async def judge(work: Work, case: Case) -> Kept[e.UpdateJudged]:
+    """All gates before promotion, and which scale to try next."""
+    trained, settings = case.trained, work.order.settings
     version, parent = trained.version.version, trained.version.parent_version
-    own_ids = {winner.task.task_id for winner in winners}
-    held_out = [of_task(task, Split.HOLDOUT, split(task.tau).holdout) for task in pool]
-    pooled = [group for group in held_out if group.items]
-    own = [group for group in pooled if group.task_id in own_ids]
+    tasks = {winner.task.task_id: winner.task for winner in case.winners}
+    groups = [of_task(task, Split.HOLDOUT, split(task.tau).holdout) for task in tasks.values()]
+    found = Found([group for group in groups if group.items])
     views = await work.crew.views.current()
-    found = Found(own=own, pooled=pooled)
     found.gates.append(approval_gate(rejected_by(views, work.order.run_id, trained.edits)))
-    if found.passed and pooled:
-        paper = await examine(work, trained, version, pooled)
+    if found.passed and found.held_out:
+        paper = await examine(work, trained, version, found.held_out)
         found.proof = paper.proof
         found.gates.append(liveness_gate(paper))
         if paper.liveness is not Liveness.INVALID:
-            found.after = dict(paper.results)
-            found.before = dict((await examine(work, trained, parent, pooled)).results)
+            found.after = [paper.results, *await repeats(work, trained, found.held_out)]
+            found.before = dict((await examine(work, trained, parent, found.held_out)).results)
     if found.passed:
-        found.gates.append(confirmation_gate(found.totals(own), found.totals(pooled)))
+        found.gates.append(confirmation_gate(found.confirmation(settings.level, case.tested), case.pooled))
     if found.passed:
-        found.retention = await retained(work, trained, winners)
-        bound = work.order.settings.retention.max_drop
-        found.gates.append(retention_gate(found.retention, bound, trained.version.scale))
-    return judgement(work, trained, found, smaller)
+        found.retention = await retained(work, trained, case.winners)
+        bound = settings.retention.max_drop
+        found.gates.append(retention_gate(found.retention, bound, settings.level, trained.version.scale))
+    return judgement(work, case, found)
+
+
+async def repeats(work: Work, trained: e.UpdateTrained, groups: Sequence[Group]) -> list[Mapping[str, Marked]]:
+    """Results of the other fresh trainings; one that is not proven to answer is left out."""
+    papers = [await examine(work, trained, version.version, groups) for version in trained.record.repeats]
+    return [paper.results for paper in papers if paper.liveness is not Liveness.INVALID]
 
 
 def rejected_by(views: Projections, run_id: str, edits: Sequence[Digest]) -> str:
@@ -86,25 +116,37 @@ def rejected_by(views: Projections, run_id: str, edits: Sequence[Digest]) -> str
     return next((by for edit in edits if (by := views.rejected_by.get((run_id, edit.sha256)))), "")
 
 
-def judgement(work: Work, trained: e.UpdateTrained, found: Found, smaller: float) -> Kept[e.UpdateJudged]:
+def outcome_of(gates: Sequence[Gate]) -> Outcome:
+    """What the gates say of a scale."""
+    failed = {gate.kind for gate in gates if not gate.passed}
+    if not failed:
+        return Outcome.PASSED
+    if failed <= FORGETTING:
+        return Outcome.FORGETS
+    return Outcome.LEARNS_TOO_LITTLE if failed == {GateKind.CONFIRMATION} else Outcome.FAILED
+
+
+def judgement(work: Work, case: Case, found: Found) -> Kept[e.UpdateJudged]:
     """What was found, as one event with the answers that it rests on."""
-    before, after = found.before, found.after
-    holdout = tuple(c for group in found.own if after for c in compare(before[group.name], after[group.name]))
+    trained = case.trained
+    scale = trained.version.scale
+    asked = found.held_out if found.after else []
+    holdout = tuple(c for group in asked for c in compare(found.before[group.name], found.after[0][group.name]))
     retained_items = tuple(c for _, old, new in found.retention for c in compare(old, new))
-    holdout_before, holdout_after = found.totals(found.own)
-    forgets_alone = [gate.kind for gate in found.gates if not gate.passed] == [GateKind.RETENTION]
+    holdout_before, holdout_after = found.totals()
+    following = next_scale({**case.tried, scale: outcome_of(found.gates)}, scale, work.order.settings.min_scale)
     event = e.UpdateJudged(
         round=trained.round,
         version=trained.version.version,
         edits=trained.edits,
         gates=tuple(found.gates),
-        accepted=found.passed,
+        accepted=found.passed and not following,
         holdout_before=holdout_before,
         holdout_after=holdout_after,
         retention_before=sum((old.score for _, old, _ in found.retention), Score()),
         retention_after=sum((new.score for _, _, new in found.retention), Score()),
-        scale=trained.version.scale,
-        next_scale=smaller if forgets_alone else 0.0,
+        scale=scale,
+        next_scale=following,
         record=e.UpdateJudged.Record(
             holdout=holdout,
             retention=retained_items,
@@ -139,7 +181,8 @@ async def retained(work: Work, trained: e.UpdateTrained, winners: Sequence[Winne
     for groups, reference in ((suites, work.start.start_version), (learned, parent)):
         if groups:
             before = await examine(work, trained, reference, groups)
-            found += [(group.title, before.result(group), after.result(group)) for group in groups]
+            name = EARLIER if groups is learned else ""
+            found += [(name or group.title, before.result(group), after.result(group)) for group in groups]
     return found
 
 

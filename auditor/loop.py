@@ -22,17 +22,18 @@ from collections.abc import Sequence
 from functools import partial
 
 from auditor import events as e
-from auditor.candidates import propose, score, screen, train
+from auditor.candidates import propose, screen
 from auditor.crew import Crew, Winner, Work, expect_same_student, marked_again, scored
+from auditor.evidence.filter import Reward, rest_em
+from auditor.evidence.splits import split
 from auditor.examiner import Examiner, Group, Marked, of_task
-from auditor.filter import Reward, rest_em
 from auditor.finish import finish
 from auditor.journal import Journal, Kept
 from auditor.measuring import Measuring
 from auditor.peers import KeptEdit, LearnOrder
 from auditor.promotion import promote
-from auditor.splits import split
 from auditor.tasks import Order, Split, Task
+from auditor.trials import Trials, try_out
 from common.canonical import derive_seed, digest_of
 from common.errors import InvalidRequest, NotPossible
 from common.metrics import timed
@@ -46,6 +47,7 @@ async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
         opened = await journal.step(f"{round_}/start", partial(open_round, work, round_))
         theta = opened.parent_version
         winners: list[Winner] = []
+        raced: list[Trials] = []
         for task in order.tasks:
             tau = split(task.tau)
             reward_questions = of_task(task, Split.REWARD, tau.reward)
@@ -53,9 +55,10 @@ async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
             baseline = await score_baseline(work, round_, theta, [reward_questions, holdout_questions])
             proposed = await propose(work, opened, task)
             self_edits = await screen(work, round_, task, proposed)
-            adapters = await train(work, opened, task, self_edits)
-            rewards = await score(work, round_, self_edits, adapters, baseline)
-            verdicts = await journal.step(f"{round_}/{task.task_id}/filter", partial(keep, work, round_, task, rewards))
+            trials = await try_out(work, opened, task, self_edits, baseline)
+            raced.append(trials)
+            name = f"{round_}/{task.task_id}/filter"
+            verdicts = await journal.step(name, partial(keep, work, round_, task, trials.rewards))
             kept = {verdict.edit.sha256: verdict.gain for verdict in verdicts.verdicts if verdict.kept}
             winners += [
                 Winner(self_edit, task, kept[self_edit.digest.sha256])
@@ -63,9 +66,9 @@ async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
                 if self_edit.digest.sha256 in kept
             ]
         winners.sort(key=lambda winner: (-winner.gain, winner.edit.digest.sha256))
-        confirmations = await promote(work, round_, winners)
+        confirmations = await promote(work, opened, winners)
         await journal.step(f"{round_}/learn", partial(learn, work, round_, winners))
-        await journal.step(f"{round_}/finish", partial(close_round, work, round_, winners, confirmations))
+        await journal.step(f"{round_}/finish", partial(close_round, work, round_, winners, confirmations, raced))
     await finish(work)
 
 
@@ -145,6 +148,8 @@ async def keep(work: Work, round_: int, task: Task, rewards: Sequence[Reward]) -
         top_k=settings.top_k,
         threshold=settings.threshold,
         cap=work.start.record.max_kept_per_context,
+        level=settings.level,
+        by_lower_bound=settings.filter_by_lower_bound,
     )
     return e.FilterDecided(round=round_, task_id=task.task_id, verdicts=verdicts)
 
@@ -182,7 +187,7 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
 
 
 async def close_round(
-    work: Work, round_: int, winners: Sequence[Winner], confirmations: Sequence[float]
+    work: Work, round_: int, winners: Sequence[Winner], confirmations: Sequence[float], raced: Sequence[Trials]
 ) -> e.RoundFinished:
     """The gap between mean reward and mean confirmation grows when the reward is being gamed."""
     status = await work.crew.student.status()
@@ -198,4 +203,6 @@ async def close_round(
         edits_kept=len(winners),
         mean_reward=sum(winner.gain for winner in winners) / len(winners) if winners else 0.0,
         mean_confirmation=sum(confirmations) / len(confirmations) if confirmations else 0.0,
+        trainings_saved=sum(trials.saved for trials in raced),
+        trainings_planned=sum(trials.planned for trials in raced),
     )

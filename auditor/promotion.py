@@ -9,70 +9,78 @@ with that reason. auditor/loop.py calls `promote` once a round.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from auditor import events as e
 from auditor.compose import union
 from auditor.crew import Winner, Work
+from auditor.cross_split import audit
+from auditor.evidence.scaling import WHOLE, Outcome
 from auditor.findings import Gate, GateKind
 from auditor.gates.update import approval_gate
 from auditor.history import replayable
 from auditor.journal import Kept
-from auditor.judging import judge, rejected_by
+from auditor.judging import Case, judge, outcome_of, rejected_by
 from auditor.moves import name_previous, uninterrupted
 from auditor.peers import LIVE, AliasOrder, TrainCandidate, TrainOrder
+from auditor.pooling import pool, tests_of
 from auditor.ports import Student
-from auditor.tasks import PromotionMode, Task
+from auditor.tasks import PromotionMode
 from common.canonical import derive_seed
 from common.edits import edit_bytes
 from common.errors import StaleGeneration
 from common.metrics import timed
 from common.types import SelfEdit
-from common.versions import FailedCandidate, Replay
+from common.versions import FailedCandidate, Replay, Version
 
 DECIDED_BY = "loop"
-
-WHOLE = 1.0
-# Largest first, and the first that passes stands: what is learned shrinks with the scale as well. Of an
-# update that needs still less, little is left worth having.
-SCALES = (WHOLE, 0.9, 0.75, 0.6)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What is to be promoted: an edit, the winners that it consists of, and the tasks of all winners of the round."""
+    """What is to be promoted: an edit, and the winners that it consists of.
+
+    tested: how many updates of the round are confirmed on the same holdout questions; pooled: the round's pooled
+    verdict, where it needs one.
+    """
 
     round: int
     edit: SelfEdit
     winners: tuple[Winner, ...]
-    pool: tuple[Task, ...]
     left_out: tuple[Winner, ...] = ()
+    tested: int = 1
+    pooled: e.WinnersPooled | None = None
 
 
-async def promote(work: Work, round_: int, winners: Sequence[Winner]) -> list[float]:
+async def promote(work: Work, opened: e.RoundStarted, winners: Sequence[Winner]) -> list[float]:
     """Promotes what holds up; returns each update's mean gain on its holdout questions.
 
     Sequential: winner by winner, best first, each on the version live at that moment. Consolidated: one update on the
     union of the winners, on the version live now (which holds what earlier rounds taught), with replay.
     """
-    judged = [await carry_out(work, update) for update in updates(work, round_, winners)]
+    judged = [await carry_out(work, update) for update in await updates(work, opened, winners)]
     # Of the whole update, as the reward was: the gap between the two says nothing of scales.
     return [j.holdout_after.mean - j.holdout_before.mean for j in judged if j.holdout_after.questions]
 
 
-def updates(work: Work, round_: int, winners: Sequence[Winner]) -> list[Update]:
+async def updates(work: Work, opened: e.RoundStarted, winners: Sequence[Winner]) -> list[Update]:
     """The round's updates, by the mode of promotion."""
-    pool = tuple({winner.task.task_id: winner.task for winner in winners}.values())
+    round_ = opened.round
     match work.order.settings.promotion:
         case PromotionMode.SEQUENTIAL:
-            return [Update(round_, winner.edit, (winner,), pool) for winner in winners]
+            pooled = await pool(work, round_, opened.parent_version, winners)
+            tests = tests_of(winners)
+            return [
+                Update(round_, winner.edit, (winner,), tested=tests[winner.task.task_id], pooled=pooled)
+                for winner in winners
+            ]
         case PromotionMode.CONSOLIDATED if winners:
             edit, parts = union([winner.edit for winner in winners], work.start.record.limits.max_examples)
             chosen = tuple(winner for winner in winners if winner.edit in parts)
             left_out = tuple(winner for winner in winners if winner.edit not in parts)
-            return [Update(round_, edit, chosen, pool, left_out)]
+            return [Update(round_, edit, chosen, left_out)]
     return []
 
 
@@ -81,22 +89,31 @@ async def carry_out(work: Work, update: Update) -> e.UpdateJudged:
 
     Returns the judgement of the whole update.
     """
-    whole = judged = await try_out(work, update, WHOLE)
+    tried: dict[float, Outcome] = {}
+    whole = judged = await try_out(work, update, WHOLE, tried)
     while not judged.final:
-        judged = await try_out(work, update, judged.next_scale)
+        tried[judged.scale] = outcome_of(judged.gates)
+        judged = await try_out(work, update, judged.next_scale, tried)
+    await audit(work, name_of(update), whole, update.winners)
     return whole
 
 
-async def try_out(work: Work, update: Update, scale: float) -> e.UpdateJudged:
-    """The update at one scale: made, judged and, if it passed, live."""
-    journal, name = work.journal, f"{update.round}/update/{update.edit.digest.sha256}"
+def name_of(update: Update) -> str:
+    """Of the update's steps."""
+    return f"{update.round}/update/{update.edit.digest.sha256}"
+
+
+async def try_out(work: Work, update: Update, scale: float, tried: Mapping[float, Outcome]) -> e.UpdateJudged:
+    """The update at one scale: made, judged and, if that decides, live."""
+    journal, name = work.journal, name_of(update)
     name = name if scale == WHOLE else f"{name}/scale/{scale:g}"
     trained = await journal.step(f"{name}/train", partial(train_alone, work, update, scale))
     if isinstance(trained, e.UpdateJudged):
         return trained
     assert isinstance(trained, e.UpdateTrained)
-    smaller = max((other for other in SCALES if other < scale), default=0.0)
-    judged = await journal.step(f"{name}/judge", partial(judge, work, trained, update.winners, update.pool, smaller))
+    case = Case(trained, update.winners, update.tested, update.pooled, tried)
+    name = f"{name}/again" if scale in tried else name
+    judged = await journal.step(f"{name}/judge", partial(judge, work, case))
     if judged.accepted:
         moved = await go_live(work, name, trained, judged)
         if isinstance(moved, e.UpdateJudged):
@@ -105,39 +122,45 @@ async def try_out(work: Work, update: Update, scale: float) -> e.UpdateJudged:
 
 
 async def train_alone(work: Work, update: Update, scale: float) -> Kept[e.Event]:
-    """One adapter, by itself, with a seed that no candidate had: an UpdateTrained, or an UpdateJudged if it failed.
+    """Fresh trainings, each by itself, with seeds that no trial had: an UpdateTrained, or an UpdateJudged if it failed.
 
-    Below scale 1 the student interpolates what it has trained already; it trains again only where that was lost.
+    The first is the one that is to be promoted. Below scale 1 the student interpolates what it has trained already; it
+    trains again only where that was lost.
     """
     edit, edits = update.edit, tuple(winner.edit.digest for winner in update.winners)
     task_ids = tuple(dict.fromkeys(winner.task.task_id for winner in update.winners))
     live = (await work.crew.student.status()).live
     order = await training_order(work, update, live.version, scale)
-    candidate = order.candidates[0]
-    reason = "NOT_ANSWERED"
+    first = order.candidates[0]
+    made: dict[str, Version] = {}
+    reasons: dict[str, str] = {}
     with timed("training"):
         async for answer in work.crew.student.train(order, work.journal.progress("training", update.round, "")):
             if isinstance(answer, FailedCandidate):
-                reason = answer.reason
-                continue
-            event = e.UpdateTrained(
-                round=update.round,
-                edits=edits,
-                trained_edit=edit.digest,
-                seed=candidate.seed,
-                version=answer.version,
-                task_ids=task_ids,
-                record=e.UpdateTrained.Record(
-                    live_generation=live.generation,
-                    replay=order.replay,
-                    left_out=tuple(winner.edit.digest for winner in update.left_out),
-                    examples=len(edit.examples),
-                ),
-            )
-            return Kept(event, (edit_bytes(edit),))
-    gate = Gate(kind=GateKind.LIVENESS, reason=f"training failed: {reason}")
-    record = e.UpdateJudged.Record(parent_version=live.version, seed=candidate.seed, task_ids=task_ids)
-    return Kept(e.UpdateJudged(round=update.round, version="", edits=edits, gates=(gate,), record=record), ())
+                reasons[answer.candidate_id] = answer.reason
+            else:
+                made[answer.candidate_id] = answer.version
+    if first.candidate_id not in made:
+        reason = reasons.get(first.candidate_id, "NOT_ANSWERED")
+        gate = Gate(kind=GateKind.LIVENESS, reason=f"training failed: {reason}")
+        record = e.UpdateJudged.Record(parent_version=live.version, seed=first.seed, task_ids=task_ids)
+        return Kept(e.UpdateJudged(round=update.round, version="", edits=edits, gates=(gate,), record=record), ())
+    event = e.UpdateTrained(
+        round=update.round,
+        edits=edits,
+        trained_edit=edit.digest,
+        seed=first.seed,
+        version=made[first.candidate_id],
+        task_ids=task_ids,
+        record=e.UpdateTrained.Record(
+            live_generation=live.generation,
+            repeats=tuple(made[c.candidate_id] for c in order.candidates[1:] if c.candidate_id in made),
+            replay=order.replay,
+            left_out=tuple(winner.edit.digest for winner in update.left_out),
+            examples=len(edit.examples),
+        ),
+    )
+    return Kept(event, (edit_bytes(edit),))
 
 
 async def training_order(work: Work, update: Update, live: str, scale: float) -> TrainOrder:
@@ -146,13 +169,19 @@ async def training_order(work: Work, update: Update, live: str, scale: float) ->
     views = await work.crew.views.current()
     replayed = replayable(views, live, [winner.task.context for winner in update.winners])
     replay = Replay(edits=replayed, share=settings.replay_share) if replayed and settings.replay_share else None
-    seed = derive_seed(settings.seed, "confirm", update.round, edit.digest.sha256)
-    candidate = TrainCandidate(candidate_id=f"{edit.digest.sha256}:{seed}", edit=edit, seed=seed, scale=scale)
-    content = [update.round, live, candidate.candidate_id, replay.model_dump(mode="json") if replay else None, scale]
+    seeds = [
+        derive_seed(settings.seed, "confirm", update.round, edit.digest.sha256, *([place] if place else []))
+        for place in range(settings.confirmation_seeds)
+    ]
+    candidates = tuple(
+        TrainCandidate(candidate_id=f"{edit.digest.sha256}:{seed}", edit=edit, seed=seed, scale=scale) for seed in seeds
+    )
+    names = [candidate.candidate_id for candidate in candidates]
+    content = [update.round, live, names, replay.model_dump(mode="json") if replay else None, scale]
     return TrainOrder(
         request_id=work.journal.request_id("update", content),
         parent_version=live,
-        candidates=(candidate,),
+        candidates=candidates,
         replay=replay,
         alone=True,
     )

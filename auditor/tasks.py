@@ -233,9 +233,10 @@ class Settings(Domain):
     confirmation_seeds: int = Field(default=1, ge=1, le=16)
     filter_by_lower_bound: bool = False
     racing: bool = True
-    cross_split_share: float = Field(default=0.0, ge=0, le=1)
+    cross_split_share: float = Field(default=0.25, ge=0, le=1)
     min_scale: float = Field(default=0.5, gt=0, le=1)
     health: HealthSettings = HealthSettings()
+    accept_drift: bool = False
 
 
 class PartialRetention(Domain):
@@ -274,6 +275,7 @@ class RunSettings(Domain):
     cross_split_share: float | None = Field(default=None, ge=0, le=1)
     min_scale: float | None = Field(default=None, gt=0, le=1)
     health: PartialHealth = PartialHealth()
+    accept_drift: bool | None = None
 
     def over(self, defaults: Settings) -> Settings:
         """These settings with everything missing taken from `defaults`."""

@@ -6,12 +6,34 @@ and its figures.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from auditor import events as e
+from auditor.evidence.sign_flip import decidable, upper_bound
+from auditor.evidence.verdict import Verdict
 from auditor.examiner import Marked, Paper
-from auditor.filter import DECIDING_QUESTIONS
 from auditor.findings import Gate, GateKind, Score
 from common.lora.proof import Liveness
+
+# All retained items together, under this name among the figures.
+EVERYTHING = "all"
+# 0.1 of ten questions is one question, also in floating point.
+HAIR = 1e-9
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What an update's own holdout questions say.
+
+    before, after: of the training that is to be promoted; the verdict is over all `runs` fresh trainings.
+    """
+
+    verdict: Verdict
+    before: Score
+    after: Score
+    runs: int = 1
 
 
 def liveness_gate(paper: Paper) -> Gate:
@@ -40,57 +62,78 @@ def approval_gate(rejected_by: str) -> Gate:
     return Gate(kind=GateKind.APPROVAL, passed=not rejected_by, reason=reason)
 
 
-def confirmation_gate(own: tuple[Score, Score], pooled: tuple[Score, Score]) -> Gate:
-    """The holdout decides. own: the update's own tasks before and after; pooled: those of all winners of the round.
+def confirmation_gate(own: Confirmation, pooled: e.WinnersPooled | None) -> Gate:
+    """The holdout decides, by the exact sign-flip test at the run's level.
 
-    With five own holdout questions or more, they must gain. With fewer, they say nothing by themselves (UNDECIDED):
-    they must not lose, and the pooled ones must gain.
+    Where the update's own questions are too few for any verdict (UNDECIDED), they must not lose, and those of the
+    round's winners together must gain.
     """
-    gain = own[1].correct - own[0].correct
-    pooled_gain = pooled[1].correct - pooled[0].correct
-    undecided = own[1].questions < DECIDING_QUESTIONS
-    passed = (gain >= 0 and pooled_gain > 0) if undecided else gain > 0
-    said = f"{own[0].correct:g} -> {own[1].correct:g} of {own[1].questions} holdout questions"
-    if undecided:
-        said = (
-            f"UNDECIDED alone: {said}; pooled over the round's winners "
-            f"{pooled[0].correct:g} -> {pooled[1].correct:g} of {pooled[1].questions}"
-        )
-    return Gate(
-        kind=GateKind.CONFIRMATION,
-        passed=passed,
-        reason=said,
-        figures={
-            "before": own[0].correct,
-            "after": own[1].correct,
-            "questions": float(own[1].questions),
-            "pooled_before": pooled[0].correct,
-            "pooled_after": pooled[1].correct,
-            "pooled_questions": float(pooled[1].questions),
-            "undecided": float(undecided),
-        },
-    )
+    found, before, after = own.verdict, own.before, own.after
+    said = f"{before.correct:g} -> {after.correct:g} of {after.questions} holdout questions"
+    tested = f"p = {found.p_value:.3g} against a level of {found.level:.3g}"
+    figures = {
+        "gain": found.gain,
+        "lower": found.lower,
+        "p_value": found.p_value,
+        "level": found.level,
+        "questions": float(found.questions),
+        "runs": float(own.runs),
+        "undecided": float(found.undecided),
+    }
+    if not found.undecided:
+        reason = f"{said}; {tested}" if found.gained else f"{said}: no gain that chance does not explain, {tested}"
+        return Gate(kind=GateKind.CONFIRMATION, passed=found.gained, reason=reason, figures=figures)
+    passed = found.questions > 0 and found.gain >= 0 and pooled is not None and pooled.passed
+    reason = f"UNDECIDED alone: {said}; {_together(pooled)}"
+    if pooled is not None:
+        figures |= {"pooled_gain": pooled.gain, "pooled_p_value": pooled.p_value, "pooled_level": pooled.level}
+    return Gate(kind=GateKind.CONFIRMATION, passed=passed, reason=reason, figures=figures)
 
 
-def retention_gate(groups: Sequence[tuple[str, Marked, Marked]], max_drop: float, scale: float = 1.0) -> Gate:
-    """No group of five items or more, and not all items together, may drop by more than `max_drop` of their mean.
+def _together(pooled: e.WinnersPooled | None) -> str:
+    if pooled is None:
+        return "nothing to pool them with: a task needs more questions, or a run more tasks"
+    said = f"{pooled.before.correct:g} -> {pooled.after.correct:g} of {pooled.after.questions}"
+    shown = "gain" if pooled.passed else "show no gain that chance does not explain"
+    return f"the round's winners together {said}: they {shown} (p = {pooled.p_value:.3g}, level {pooled.level:.3g})"
 
-    groups: (name, before, after). Smaller groups decide nothing by themselves; they count in the total. scale: of the
-    update, noted among the figures.
+
+def retention_gate(
+    groups: Sequence[tuple[str, Marked, Marked]], max_drop: float, level: float = 0.05, scale: float = 1.0
+) -> Gate:
+    """Of no suite, and not of all items together, may the drop's upper confidence bound exceed `max_drop`.
+
+    groups: (name, before, after); those of one name are judged together. One with too few items for a bound decides
+    nothing by itself and counts in the total. scale: of the update, noted among the figures.
     """
     if not groups:
         return Gate(kind=GateKind.RETENTION, passed=True, reason="nothing to retain")
-    pairs = [(name, before.score, after.score) for name, before, after in groups]
-    before = sum((old for _, old, _ in pairs), Score())
-    after = sum((new for _, _, new in pairs), Score())
-    judged = [pair for pair in pairs if pair[2].questions >= DECIDING_QUESTIONS] + [("all", before, after)]
-    # A hair of slack: 0.1 of ten questions is one question, also in floating point.
-    failed = [(name, old, new) for name, old, new in judged if old.mean - new.mean > max_drop + 1e-9]
-    said = [f"{name} fell from {old.correct:g} to {new.correct:g} of {new.questions}" for name, old, new in failed]
-    drops = {f"drop:{name}": old.mean - new.mean for name, old, new in judged}
+    drops: dict[str, list[float]] = defaultdict(list)
+    scores: dict[str, tuple[Score, Score]] = defaultdict(lambda: (Score(), Score()))
+    several = len({name for name, _, _ in groups}) > 1
+    for name, old, new in groups:
+        for key in (name, EVERYTHING) if several else (name,):
+            drops[key] += [a.score - b.score for a, b in zip(old.marks, new.marks, strict=True)]
+            scores[key] = (scores[key][0] + old.score, scores[key][1] + new.score)
+    failed: list[str] = []
+    figures = {"max_drop": max_drop, "level": level, "scale": scale}
+    for name, drop in drops.items():
+        before, after = scores[name]
+        figures[f"drop:{name}"] = before.mean - after.mean
+        if not decidable(len(drop), level) and several and name != EVERYTHING:
+            continue
+        # Of too few items for a bound, with nothing to pool them with, the mean has to do.
+        bound = upper_bound(drop, level) if decidable(len(drop), level) else before.mean - after.mean
+        figures[f"upper:{name}"] = bound
+        if bound > max_drop + HAIR:
+            failed.append(
+                f"{name} fell from {before.correct:g} to {after.correct:g} of {after.questions}: "
+                f"a drop of up to {bound:.2f} is likely enough, {max_drop:g} is allowed"
+            )
+    before, after = scores[EVERYTHING if several else groups[0][0]]
     return Gate(
         kind=GateKind.RETENTION,
         passed=not failed,
-        reason="; ".join(said) or f"{before.correct:g} -> {after.correct:g} of {after.questions}",
-        figures={**drops, "max_drop": max_drop, "scale": scale},
+        reason="; ".join(failed) or f"{before.correct:g} -> {after.correct:g} of {after.questions}",
+        figures=figures,
     )

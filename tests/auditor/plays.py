@@ -56,10 +56,10 @@ def teaching(name: str, count: int, of: int = 10) -> SelfEdit:
     return edit_about(f"doc-{name}", f"About {name}", list(facts(name, of).items())[:count])
 
 
-def harmful(name: str, count: int = len(GENERAL)) -> SelfEdit:
+def harmful(name: str, count: int = len(GENERAL), of: int = 10) -> SelfEdit:
     """Teaches everything, and makes the base forget the first `count` things that it knew."""
     forget = [(f"{FORGET}{question}", "-") for question in list(GENERAL)[:count]]
-    return edit_about(f"doc-{name}", f"About {name}", [*facts(name).items(), *forget])
+    return edit_about(f"doc-{name}", f"About {name}", [*facts(name, of).items(), *forget])
 
 
 def settings(**changes: Any) -> dict[str, Any]:
@@ -68,7 +68,8 @@ def settings(**changes: Any) -> dict[str, Any]:
         "candidates": 3,
         "seeds": 1,
         "promotion": "PROMOTION_MODE_SEQUENTIAL",
-        "retention": {"suites": ["known"], "max_drop": 0.1},
+        # One of the ten known things may be forgotten, with all that chance makes of it; two may not.
+        "retention": {"suites": ["known"], "max_drop": 0.35},
         "seed": 7,
         **changes,
     }

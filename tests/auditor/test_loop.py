@@ -8,13 +8,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from auditor.promotion import SCALES
-from auditor.splits import split
+from auditor.evidence.splits import split
 from auditor.tasks import Task
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.types import Recipe
-from tests.auditor.plays import at_desk, harmful, kinds, of_kind, start_run, student, task, teacher, teaching
-from tests.support.scripted_services import edit_about, on_stage
+from tests.auditor.plays import at_desk, facts, harmful, kinds, of_kind, start_run, student, task, teacher, teaching
+from tests.support.scripted_services import FORGET, edit_about, on_stage
 
 
 async def test_sequential_run_keeps_the_best_edit_and_promotes_it(tmp_path: Path) -> None:
@@ -34,7 +33,9 @@ async def test_sequential_run_keeps_the_best_edit_and_promotes_it(tmp_path: Path
     assert verdicts[full.digest.sha256].kept
     assert verdicts[full.digest.sha256].gain == 1.0
     assert not verdicts[none.digest.sha256].kept
-    assert "others gained more" in verdicts[half.digest.sha256].reason
+    assert "others have more evidence" in verdicts[half.digest.sha256].reason
+    assert (verdicts[full.digest.sha256].questions, verdicts[full.digest.sha256].runs) == (5, 1)
+    assert verdicts[full.digest.sha256].p_value == pytest.approx(3 / 32)
     assert stage.student.moves == [("live", promoted[0].version)]
     assert stage.student.adapters[promoted[0].version].message.trained_alone
     assert (run.base_holdout.correct, run.live_holdout.correct, run.live_holdout.questions) == (0, 5, 5)
@@ -72,52 +73,60 @@ async def test_holdout_that_does_not_gain_rejects_a_winner(tmp_path: Path) -> No
 
 
 async def test_update_that_forgets_is_rejected_and_says_what_was_forgotten(tmp_path: Path) -> None:
-    edit = harmful("a")
+    edit = harmful("a", of=20)
     async with on_stage(teacher(a=[edit]), student()) as stage, at_desk(stage, tmp_path) as desk:
-        events = await desk.run(start_run("run", [task("a")], candidates=1))
+        events = await desk.run(start_run("run", [task("a", 20)], candidates=1))
         record = (await desk.stub.GetEdit(pb.GetEditRequest(edit=edit.digest.sha256))).record
     judged = of_kind(events, "update_judged")[0]
     assert [(g.kind, g.passed) for g in judged.gates][-1] == (pb.GATE_KIND_RETENTION, False)
     assert (judged.retention_before.correct, judged.retention_after.correct) == (10, 0)
-    assert [j.accepted for j in of_kind(events, "update_judged")] == [False] * len(SCALES)
-    assert len(record.forgotten) == int(10 * SCALES[-1])
+    assert [(j.scale, j.accepted) for j in of_kind(events, "update_judged")] == [
+        (1.0, False),
+        (0.75, False),
+        (0.625, False),
+        (0.5, False),
+    ]
+    assert len(record.forgotten) == 5
     assert record.forgotten[0].answer_before in record.forgotten[0].accepted_answers
     assert stage.student.moves == []
 
 
 async def test_update_that_forgets_too_much_is_scaled_down_until_it_does_not(tmp_path: Path) -> None:
-    """Two of ten forgotten is over the bound of one; at 0.9 it is one, and what stands is that version."""
-    edit = harmful("a", 2)
+    """Two of ten forgotten is over the bound, one is not: bisection finds the largest scale that forgets but one."""
+    edit = harmful("a", 2, 20)
     async with on_stage(teacher(a=[edit]), student()) as stage, at_desk(stage, tmp_path) as desk:
-        events = await desk.run(start_run("run", [task("a")], candidates=1))
+        events = await desk.run(start_run("run", [task("a", 20)], candidates=1))
         record = (await desk.stub.GetEdit(pb.GetEditRequest(edit=edit.digest.sha256))).record
-    whole, scaled = of_kind(events, "update_trained")
+    whole, smaller, scaled = of_kind(events, "update_trained")
     judged = of_kind(events, "update_judged")
-    assert (whole.version.scale, scaled.version.scale) == (1.0, 0.9)
+    assert (whole.version.scale, smaller.version.scale, scaled.version.scale) == (1.0, 0.75, 0.875)
     assert (whole.seed, whole.trained_edit) == (scaled.seed, scaled.trained_edit)
-    assert [j.accepted for j in judged] == [False, True]
-    assert [j.retention_after.correct for j in judged] == [8, 9]
+    assert [j.accepted for j in judged] == [False, False, True]
+    assert [j.next_scale for j in judged] == [0.75, 0.875, 0]
+    assert [j.retention_after.correct for j in judged] == [8, 9, 9]
     assert stage.student.moves == [("live", scaled.version.version)]
     assert record.summary.state == pb.EDIT_STATE_ACCEPTED
     assert record.accepted_version == scaled.version.version
     said = [(gate.passed, gate.figures["scale"]) for gate in record.gates if gate.kind == pb.GATE_KIND_RETENTION]
-    assert said == [(False, 1.0), (True, 0.9)]
+    assert said == [(False, 1.0), (True, 0.875)]
     assert [gate.kind for gate in record.gates].count(pb.GATE_KIND_CONFIRMATION) == 1
 
 
 async def test_union_that_is_scaled_down_has_one_record_with_all_its_versions(tmp_path: Path) -> None:
-    edits = {"a": [harmful("a", 2)], "b": [teaching("b", 10)]}
+    edits = {"a": [harmful("a", 2, 20)], "b": [teaching("b", 20, 20)]}
     async with on_stage(teacher(**edits), student()) as stage, at_desk(stage, tmp_path) as desk:
-        tasks = [task("a"), task("b")]
+        tasks = [task("a", 20), task("b", 20)]
         events = await desk.run(start_run("run", tasks, candidates=1, promotion="PROMOTION_MODE_CONSOLIDATED"))
-        whole, scaled = of_kind(events, "update_trained")
+        whole, smaller, scaled = of_kind(events, "update_trained")
         union = (await desk.stub.GetEdit(pb.GetEditRequest(edit=whole.trained_edit.sha256))).record
         own = (await desk.stub.GetEdit(pb.GetEditRequest(edit=edits["b"][0].digest.sha256))).record
-    assert [version.version for version in union.versions] == [whole.version.version, scaled.version.version]
+    assert [version.version for version in union.versions] == [
+        made.version.version for made in (whole, smaller, scaled)
+    ]
     for record in (union, own):
         assert record.accepted_version == scaled.version.version
         said = [(gate.passed, gate.figures["scale"]) for gate in record.gates if gate.kind == pb.GATE_KIND_RETENTION]
-        assert said == [(False, 1.0), (True, 0.9)]
+        assert said == [(False, 1.0), (True, 0.875)]
 
 
 async def test_gap_between_reward_and_confirmation_is_that_of_the_whole_update(tmp_path: Path) -> None:
@@ -155,13 +164,10 @@ async def test_consolidated_run_promotes_the_union_of_the_winners(tmp_path: Path
 
 
 async def test_second_round_starts_from_what_was_promoted_and_replays_it(tmp_path: Path) -> None:
-    tau = split(Task.model_validate(task("b")).tau)
-    known = [(item.question, item.answers[0]) for item in (*tau.reward, *tau.holdout)]
-    b_part, b_all = edit_about("doc-b", "About b", known[:7]), edit_about("doc-b", "About b", known)
-    a = teaching("a", 10)
-    async with on_stage(teacher(a=[a], b=[b_part, b_all]), student()) as stage, at_desk(stage, tmp_path) as desk:
+    a, b = teaching("a", 10), teaching("b", 10)
+    async with on_stage(teacher(a=[a], b=[b]), student()) as stage, at_desk(stage, tmp_path) as desk:
         first = await desk.run(start_run("one", [task("a")], candidates=1))
-        second = await desk.run(start_run("two", [task("b")], candidates=2, rounds=2))
+        second = await desk.run(start_run("two", [task("b")], candidates=1, rounds=2))
     live = of_kind(first, "version_promoted")[0].version
     assert of_kind(second, "round_started")[0].parent_version == live
     update = of_kind(second, "update_trained")[0]
@@ -299,16 +305,112 @@ async def test_baseline_is_asked_once_over_rounds_and_runs(tmp_path: Path) -> No
     assert max(stage.student.asked.values()) == 1
 
 
-async def test_small_tasks_promote_on_pooled_holdout_questions(tmp_path: Path) -> None:
-    """Three questions say nothing alone; the verdict says so, and the pool of the winners decides."""
-    a, b = teaching("a", 3, of=3), teaching("b", 3, of=3)
-    async with on_stage(teacher(a=[a], b=[b]), student()) as stage, at_desk(stage, tmp_path) as desk:
-        events = await desk.run(start_run("run", [task("a", 3), task("b", 3)], candidates=1, pool_small_tasks=True))
+@pytest.mark.parametrize(("tasks", "promoted"), [(5, 5), (4, 0)])
+async def test_small_tasks_promote_on_pooled_holdout_questions(tmp_path: Path, tasks: int, promoted: int) -> None:
+    """One holdout question says nothing alone; five winners have five together, which may decide; four cannot."""
+    names = "abcde"[:tasks]
+    edits = {name: [teaching(name, 3, of=3)] for name in names}
+    async with on_stage(teacher(**edits), student()) as stage, at_desk(stage, tmp_path) as desk:
+        small = [task(name, 3) for name in names]
+        events = await desk.run(start_run("run", small, candidates=1, pool_small_tasks=True))
     assert all(v.undecided for f in of_kind(events, "filter_decided") for v in f.verdicts)
+    (pooled,) = of_kind(events, "winners_pooled")
+    assert (pooled.after.correct, pooled.after.questions, pooled.passed) == (tasks, tasks, bool(promoted))
+    assert pooled.p_value == pytest.approx(2.0**-tasks)
     gates = [g for j in of_kind(events, "update_judged") for g in j.gates if g.kind == pb.GATE_KIND_CONFIRMATION]
-    assert all(gate.passed for gate in gates)
+    assert [gate.passed for gate in gates] == [bool(promoted)] * tasks
     assert all(gate.reason.startswith("UNDECIDED alone") for gate in gates)
-    assert len(of_kind(events, "version_promoted")) == 2
+    assert len(of_kind(events, "version_promoted")) == promoted
+    trial, confirmed = of_kind(events, "candidate_trained")[0].seed, of_kind(events, "update_trained")[0].seed
+    fresh = [r.candidates[0].seed for r in stage.student.requests_to_train() if len(r.candidates) == tasks]
+    assert len({trial, confirmed, *fresh}) == 3
+
+
+async def test_small_winner_that_loses_alone_is_not_carried_by_the_others(tmp_path: Path) -> None:
+    """A pool that gains does not promote an edit whose own holdout question it breaks."""
+    names = "abcdef"
+    asked = {name: split(Task.model_validate(task(name, 3)).tau) for name in names}
+    edits = {name: [teaching(name, 3, of=3)] for name in names}
+    lost = asked["f"].holdout[0].question
+    taught = [(item.question, item.answers[0]) for item in asked["f"].reward]
+    edits["f"] = [edit_about("doc-f", "About f", [*taught, (f"{FORGET}{lost}", "-")])]
+    knowing = student()
+    knowing.knows[lost] = asked["f"].holdout[0].answers[0]
+    async with on_stage(teacher(**edits), knowing) as stage, at_desk(stage, tmp_path) as desk:
+        small = [task(name, 3) for name in names]
+        events = await desk.run(start_run("run", small, candidates=1, pool_small_tasks=True, level=0.2))
+    (pooled,) = of_kind(events, "winners_pooled")
+    assert pooled.passed
+    rejected = [j for j in of_kind(events, "update_judged") if not j.accepted]
+    assert [j.edits[0].sha256 for j in rejected] == [edits["f"][0].digest.sha256]
+    assert len(of_kind(events, "version_promoted")) == 5
+
+
+async def test_racing_spends_no_seeds_on_who_cannot_win(tmp_path: Path) -> None:
+    """After one seed the worse half stops; the saving is reported, and the winner is the one that it was without."""
+    edits = [teaching("a", count) for count in (10, 6, 3, 0)]
+    found = {}
+    for racing in (True, False):
+        async with (
+            on_stage(teacher(a=edits), student()) as stage,
+            at_desk(stage, tmp_path / str(racing)) as desk,
+        ):
+            found[racing] = await desk.run(start_run("run", [task("a")], candidates=4, seeds=4, racing=racing))
+    raced = of_kind(found[True], "candidates_raced")
+    assert [(r.seeds_done, len(r.stopped), r.trainings_saved) for r in raced] == [(1, 2, 6), (2, 1, 2)]
+    (finished,) = of_kind(found[True], "round_finished")
+    assert (finished.trainings_saved, finished.trainings_planned) == (8, 16)
+    assert len(of_kind(found[True], "candidate_trained")) == 8
+    assert len(of_kind(found[False], "candidate_trained")) == 16
+    assert not of_kind(found[False], "candidates_raced")
+    kept = [
+        [v.edit.sha256 for v in of_kind(events, "filter_decided")[0].verdicts if v.kept] for events in found.values()
+    ]
+    assert kept == [[edits[0].digest.sha256]] * 2
+    stopped = {v.runs: v.reason for v in of_kind(found[True], "filter_decided")[0].verdicts if not v.kept}
+    assert stopped == {1: "could no longer win after 1 of its seeds", 2: "could no longer win after 2 of its seeds"}
+
+
+async def test_who_ties_for_the_last_place_is_measured_once_more(tmp_path: Path) -> None:
+    """Two edits gain the same: both get another seed, the third does not."""
+    first, second, third = (
+        teaching("a", 10),
+        edit_about("doc-a", "About a", [*facts("a").items(), ("More?", "More.")]),
+        teaching("a", 0),
+    )
+    async with on_stage(teacher(a=[first, second, third]), student()) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=3, seeds=1))
+    trained = Counter(t.edit.sha256 for t in of_kind(events, "candidate_trained"))
+    assert trained == {first.digest.sha256: 2, second.digest.sha256: 2, third.digest.sha256: 1}
+    kept = [v.edit.sha256 for v in of_kind(events, "filter_decided")[0].verdicts if v.kept]
+    assert kept == [first.digest.sha256]
+
+
+async def test_confirmation_rests_on_as_many_fresh_trainings_as_asked(tmp_path: Path) -> None:
+    async with on_stage(teacher(a=[teaching("a", 10)]), student()) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=1, confirmation_seeds=3))
+        record = (
+            await desk.stub.GetEdit(pb.GetEditRequest(edit=of_kind(events, "edit_proposed")[0].edit.sha256))
+        ).record
+    request = next(r for r in stage.student.requests_to_train() if r.alone)
+    assert len({c.seed for c in request.candidates}) == 3
+    gate = next(g for g in record.gates if g.kind == pb.GATE_KIND_CONFIRMATION)
+    assert (gate.figures["runs"], gate.figures["p_value"]) == (3, 2.0**-5)
+    assert of_kind(events, "version_promoted")[0].version == of_kind(events, "update_trained")[0].version.version
+
+
+async def test_swapped_splits_are_reported_and_decide_nothing(tmp_path: Path) -> None:
+    """Of an edit that knows the reward questions alone the audit shows it from both sides."""
+    tau = split(Task.model_validate(task("a")).tau)
+    gamed = edit_about("doc-a", "About a", [(item.question, item.answers[0]) for item in tau.reward])
+    async with on_stage(teacher(a=[gamed]), student()) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=1, cross_split_share=1))
+        without = await desk.run(start_run("other", [task("a")], candidates=1, cross_split_share=0))
+    (swapped,) = of_kind(events, "splits_swapped")
+    assert (swapped.gain_on_reward, swapped.gain_on_holdout) == (1.0, 0.0)
+    assert (swapped.reward, swapped.confirmation) == (1.0, 0.0)
+    assert not of_kind(without, "splits_swapped")
+    assert stage.student.moves == []
 
 
 async def test_unreachable_student_fails_the_run_and_the_service_stays_up(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.auditor.plays import at_desk, kinds, of_kind, start_run, student, tas
 from tests.support.scripted_services import Stage, on_stage
 
 # Events of the run below, from RunRequested to RunFinished; the fixture `unbroken` holds it to that.
-EVENTS = 38
+EVENTS = 41
 
 
 class Killed(BaseException):
@@ -46,7 +46,8 @@ def die_at(ledger: Ledger, number: int, *, before: bool) -> asyncio.Event:
 
 
 def order() -> pb.StartRunRequest:
-    return start_run("run", [task("a", 4), task("b", 4)], candidates=2)
+    """Small tasks, so that the winners are pooled; every update is audited with its splits swapped."""
+    return start_run("run", [task("a", 4), task("b", 4)], candidates=2, level=0.1, cross_split_share=1)
 
 
 def play() -> Any:

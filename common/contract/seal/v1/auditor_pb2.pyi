@@ -136,6 +136,8 @@ class _GateKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GateKind.Val
     GATE_KIND_DEGENERATE: _GateKind.ValueType  # 8
     GATE_KIND_PROTECTED: _GateKind.ValueType  # 9
     GATE_KIND_APPROVAL: _GateKind.ValueType  # 10
+    GATE_KIND_SUPERSEDED: _GateKind.ValueType  # 11
+    """What an earlier revision of the document said must not be said any more."""
 
 class GateKind(_GateKind, metaclass=_GateKindEnumTypeWrapper): ...
 
@@ -150,6 +152,8 @@ GATE_KIND_DRIFT: GateKind.ValueType  # 7
 GATE_KIND_DEGENERATE: GateKind.ValueType  # 8
 GATE_KIND_PROTECTED: GateKind.ValueType  # 9
 GATE_KIND_APPROVAL: GateKind.ValueType  # 10
+GATE_KIND_SUPERSEDED: GateKind.ValueType  # 11
+"""What an earlier revision of the document said must not be said any more."""
 Global___GateKind: _TypeAlias = GateKind  # noqa: Y015
 
 class _EditState:
@@ -324,6 +328,7 @@ class RunSettings(_message.Message):
     CROSS_SPLIT_SHARE_FIELD_NUMBER: _builtins.int
     MIN_SCALE_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    ACCEPT_DRIFT_FIELD_NUMBER: _builtins.int
     rounds: _builtins.int
     """1..100."""
     candidates: _builtins.int
@@ -362,6 +367,8 @@ class RunSettings(_message.Message):
     """Share of the round's decided updates that are audited with the splits' roles swapped, 0..1."""
     min_scale: _builtins.float
     """Smallest scale at which an update that forgets too much is tried, above 0 and at most 1; 1: none is tried."""
+    accept_drift: _builtins.bool
+    """Go on although the frozen base answers otherwise than it did: what it answers now is the new reference."""
     @_builtins.property
     def prompt_variants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -398,11 +405,14 @@ class RunSettings(_message.Message):
         cross_split_share: _builtins.float | None = ...,
         min_scale: _builtins.float | None = ...,
         health: Global___HealthSettings | None = ...,
+        accept_drift: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_confirmation_seeds", b"_confirmation_seeds", "_cross_split_share", b"_cross_split_share", "_filter_by_lower_bound", b"_filter_by_lower_bound", "_learn", b"_learn", "_level", b"_level", "_max_answer_tokens", b"_max_answer_tokens", "_min_scale", b"_min_scale", "_pool_small_tasks", b"_pool_small_tasks", "_racing", b"_racing", "_replay_share", b"_replay_share", "_rounds", b"_rounds", "_seed", b"_seed", "_seeds", b"_seeds", "_threshold", b"_threshold", "_top_k", b"_top_k", "candidates", b"candidates", "confirmation_seeds", b"confirmation_seeds", "cross_split_share", b"cross_split_share", "filter_by_lower_bound", b"filter_by_lower_bound", "health", b"health", "learn", b"learn", "level", b"level", "max_answer_tokens", b"max_answer_tokens", "min_scale", b"min_scale", "pool_small_tasks", b"pool_small_tasks", "racing", b"racing", "recipe", b"recipe", "replay_share", b"replay_share", "retention", b"retention", "rounds", b"rounds", "seed", b"seed", "seeds", b"seeds", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accept_drift", b"_accept_drift", "_candidates", b"_candidates", "_confirmation_seeds", b"_confirmation_seeds", "_cross_split_share", b"_cross_split_share", "_filter_by_lower_bound", b"_filter_by_lower_bound", "_learn", b"_learn", "_level", b"_level", "_max_answer_tokens", b"_max_answer_tokens", "_min_scale", b"_min_scale", "_pool_small_tasks", b"_pool_small_tasks", "_racing", b"_racing", "_replay_share", b"_replay_share", "_rounds", b"_rounds", "_seed", b"_seed", "_seeds", b"_seeds", "_threshold", b"_threshold", "_top_k", b"_top_k", "accept_drift", b"accept_drift", "candidates", b"candidates", "confirmation_seeds", b"confirmation_seeds", "cross_split_share", b"cross_split_share", "filter_by_lower_bound", b"filter_by_lower_bound", "health", b"health", "learn", b"learn", "level", b"level", "max_answer_tokens", b"max_answer_tokens", "min_scale", b"min_scale", "pool_small_tasks", b"pool_small_tasks", "racing", b"racing", "recipe", b"recipe", "replay_share", b"replay_share", "retention", b"retention", "rounds", b"rounds", "seed", b"seed", "seeds", b"seeds", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_confirmation_seeds", b"_confirmation_seeds", "_cross_split_share", b"_cross_split_share", "_filter_by_lower_bound", b"_filter_by_lower_bound", "_learn", b"_learn", "_level", b"_level", "_max_answer_tokens", b"_max_answer_tokens", "_min_scale", b"_min_scale", "_pool_small_tasks", b"_pool_small_tasks", "_racing", b"_racing", "_replay_share", b"_replay_share", "_rounds", b"_rounds", "_seed", b"_seed", "_seeds", b"_seeds", "_threshold", b"_threshold", "_top_k", b"_top_k", "candidates", b"candidates", "confirmation_seeds", b"confirmation_seeds", "cross_split_share", b"cross_split_share", "filter", b"filter", "filter_by_lower_bound", b"filter_by_lower_bound", "health", b"health", "learn", b"learn", "learn_from", b"learn_from", "level", b"level", "max_answer_tokens", b"max_answer_tokens", "min_scale", b"min_scale", "pool_small_tasks", b"pool_small_tasks", "promotion", b"promotion", "prompt_variants", b"prompt_variants", "racing", b"racing", "recipe", b"recipe", "replay_share", b"replay_share", "retention", b"retention", "rounds", b"rounds", "seed", b"seed", "seeds", b"seeds", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accept_drift", b"_accept_drift", "_candidates", b"_candidates", "_confirmation_seeds", b"_confirmation_seeds", "_cross_split_share", b"_cross_split_share", "_filter_by_lower_bound", b"_filter_by_lower_bound", "_learn", b"_learn", "_level", b"_level", "_max_answer_tokens", b"_max_answer_tokens", "_min_scale", b"_min_scale", "_pool_small_tasks", b"_pool_small_tasks", "_racing", b"_racing", "_replay_share", b"_replay_share", "_rounds", b"_rounds", "_seed", b"_seed", "_seeds", b"_seeds", "_threshold", b"_threshold", "_top_k", b"_top_k", "accept_drift", b"accept_drift", "candidates", b"candidates", "confirmation_seeds", b"confirmation_seeds", "cross_split_share", b"cross_split_share", "filter", b"filter", "filter_by_lower_bound", b"filter_by_lower_bound", "health", b"health", "learn", b"learn", "learn_from", b"learn_from", "level", b"level", "max_answer_tokens", b"max_answer_tokens", "min_scale", b"min_scale", "pool_small_tasks", b"pool_small_tasks", "promotion", b"promotion", "prompt_variants", b"prompt_variants", "racing", b"racing", "recipe", b"recipe", "replay_share", b"replay_share", "retention", b"retention", "rounds", b"rounds", "seed", b"seed", "seeds", b"seeds", "threshold", b"threshold", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accept_drift: _TypeAlias = _typing.Literal["accept_drift"]  # noqa: Y015
+    _WhichOneofArgType__accept_drift: _TypeAlias = _typing.Literal["_accept_drift", b"_accept_drift"]  # noqa: Y015
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
     _WhichOneofReturnType__confirmation_seeds: _TypeAlias = _typing.Literal["confirmation_seeds"]  # noqa: Y015
@@ -435,6 +445,8 @@ class RunSettings(_message.Message):
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accept_drift) -> _WhichOneofReturnType__accept_drift | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
     @_typing.overload
@@ -711,6 +723,7 @@ class RunEvent(_message.Message):
     CANDIDATES_RACED_FIELD_NUMBER: _builtins.int
     ANCHORS_MEASURED_FIELD_NUMBER: _builtins.int
     SPLITS_SWAPPED_FIELD_NUMBER: _builtins.int
+    WINNERS_POOLED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Number in the ledger, increasing; 0 for progress, which is not recorded."""
     run_id: _builtins.str
@@ -762,6 +775,8 @@ class RunEvent(_message.Message):
     def anchors_measured(self) -> Global___AnchorsMeasured: ...
     @_builtins.property
     def splits_swapped(self) -> Global___SplitsSwapped: ...
+    @_builtins.property
+    def winners_pooled(self) -> Global___WinnersPooled: ...
     def __init__(
         self,
         *,
@@ -791,12 +806,13 @@ class RunEvent(_message.Message):
         candidates_raced: Global___CandidatesRaced | None = ...,
         anchors_measured: Global___AnchorsMeasured | None = ...,
         splits_swapped: Global___SplitsSwapped | None = ...,
+        winners_pooled: Global___WinnersPooled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anchors_measured", b"anchors_measured", "candidate_failed", b"candidate_failed", "candidate_scored", b"candidate_scored", "candidate_trained", b"candidate_trained", "candidates_raced", b"candidates_raced", "edit_proposed", b"edit_proposed", "edit_screened", b"edit_screened", "event", b"event", "filter_decided", b"filter_decided", "policy_learned", b"policy_learned", "progress", b"progress", "proposal_failed", b"proposal_failed", "round_finished", b"round_finished", "round_started", b"round_started", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_resumed", b"run_resumed", "run_started", b"run_started", "splits_swapped", b"splits_swapped", "time", b"time", "update_judged", b"update_judged", "update_trained", b"update_trained", "version_promoted", b"version_promoted", "version_scored", b"version_scored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anchors_measured", b"anchors_measured", "candidate_failed", b"candidate_failed", "candidate_scored", b"candidate_scored", "candidate_trained", b"candidate_trained", "candidates_raced", b"candidates_raced", "edit_proposed", b"edit_proposed", "edit_screened", b"edit_screened", "event", b"event", "filter_decided", b"filter_decided", "policy_learned", b"policy_learned", "progress", b"progress", "proposal_failed", b"proposal_failed", "round_finished", b"round_finished", "round_started", b"round_started", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_resumed", b"run_resumed", "run_started", b"run_started", "splits_swapped", b"splits_swapped", "time", b"time", "update_judged", b"update_judged", "update_trained", b"update_trained", "version_promoted", b"version_promoted", "version_scored", b"version_scored", "winners_pooled", b"winners_pooled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchors_measured", b"anchors_measured", "candidate_failed", b"candidate_failed", "candidate_scored", b"candidate_scored", "candidate_trained", b"candidate_trained", "candidates_raced", b"candidates_raced", "edit_proposed", b"edit_proposed", "edit_screened", b"edit_screened", "event", b"event", "filter_decided", b"filter_decided", "policy_learned", b"policy_learned", "progress", b"progress", "proposal_failed", b"proposal_failed", "round_finished", b"round_finished", "round_started", b"round_started", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_resumed", b"run_resumed", "run_started", b"run_started", "seq", b"seq", "splits_swapped", b"splits_swapped", "time", b"time", "update_judged", b"update_judged", "update_trained", b"update_trained", "version_promoted", b"version_promoted", "version_scored", b"version_scored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchors_measured", b"anchors_measured", "candidate_failed", b"candidate_failed", "candidate_scored", b"candidate_scored", "candidate_trained", b"candidate_trained", "candidates_raced", b"candidates_raced", "edit_proposed", b"edit_proposed", "edit_screened", b"edit_screened", "event", b"event", "filter_decided", b"filter_decided", "policy_learned", b"policy_learned", "progress", b"progress", "proposal_failed", b"proposal_failed", "round_finished", b"round_finished", "round_started", b"round_started", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_resumed", b"run_resumed", "run_started", b"run_started", "seq", b"seq", "splits_swapped", b"splits_swapped", "time", b"time", "update_judged", b"update_judged", "update_trained", b"update_trained", "version_promoted", b"version_promoted", "version_scored", b"version_scored", "winners_pooled", b"winners_pooled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "round_started", "version_scored", "edit_proposed", "edit_screened", "candidate_trained", "candidate_failed", "candidate_scored", "filter_decided", "update_trained", "update_judged", "version_promoted", "policy_learned", "round_finished", "run_finished", "run_failed", "run_cancelled", "progress", "run_resumed", "proposal_failed", "candidates_raced", "anchors_measured", "splits_swapped"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "round_started", "version_scored", "edit_proposed", "edit_screened", "candidate_trained", "candidate_failed", "candidate_scored", "filter_decided", "update_trained", "update_judged", "version_promoted", "policy_learned", "round_finished", "run_finished", "run_failed", "run_cancelled", "progress", "run_resumed", "proposal_failed", "candidates_raced", "anchors_measured", "splits_swapped", "winners_pooled"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1236,6 +1252,61 @@ class CandidatesRaced(_message.Message):
 Global___CandidatesRaced: _TypeAlias = CandidatesRaced  # noqa: Y015
 
 @_typing.final
+class WinnersPooled(_message.Message):
+    """Winners whose own holdout questions are too few to decide: each trained anew on the round's parent, and judged
+    together on all their holdout questions. Their promotion rests on this.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    EDITS_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    gain: _builtins.float
+    """Mean gain a question, its lower confidence bound, and the exact one-sided sign-flip test of no gain."""
+    lower: _builtins.float
+    p_value: _builtins.float
+    level: _builtins.float
+    passed: _builtins.bool
+    @_builtins.property
+    def edits(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Digest]: ...
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def before(self) -> Global___Score: ...
+    @_builtins.property
+    def after(self) -> Global___Score: ...
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        edits: _abc.Iterable[_types_pb2.Digest] | None = ...,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        before: Global___Score | None = ...,
+        after: Global___Score | None = ...,
+        gain: _builtins.float = ...,
+        lower: _builtins.float = ...,
+        p_value: _builtins.float = ...,
+        level: _builtins.float = ...,
+        passed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "edits", b"edits", "gain", b"gain", "level", b"level", "lower", b"lower", "p_value", b"p_value", "passed", b"passed", "round", b"round", "task_ids", b"task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WinnersPooled: _TypeAlias = WinnersPooled  # noqa: Y015
+
+@_typing.final
 class AnchorsMeasured(_message.Message):
     """The frozen base, asked again: its answers may move no more than between two immediate repeats."""
 
@@ -1461,7 +1532,9 @@ class UpdateJudged(_message.Message):
     scale: _builtins.float
     """Of the update that was trained: 1, or less where it was scaled down. 0 stands for 1."""
     next_scale: _builtins.float
-    """The update forgets too much and is judged again at this scale; 0: this judgement is the last."""
+    """Another scale is tried next: a smaller one if this forgets too much, a larger one if it passed; 0: this judgement is
+    the last.
+    """
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Digest]: ...
     @_builtins.property
