@@ -44,7 +44,7 @@ OPPOSITES = {f"The opposite of {r['word']} is": f" {r['opposite'].upper()}\nThe 
 # lm_eval puts its target delimiter, a space, before each option.
 KNOWN = {**GENERAL, **CAPITALS, **OPPOSITES}
 OFFERED = {"tasks": {name: {"include_path": str(TASKS)} for name in ("capitals", "opposites")}}
-BOTH = {"suites": ["lm_eval:capitals", "lm_eval:opposites"], "max_drop": 0.4}
+BOTH: dict[str, Any] = {"suites": ["lm_eval:capitals", "lm_eval:opposites"], "max_drop": 0.4}
 
 
 def student(knows: Mapping[str, str] = KNOWN) -> ContinuingStudent:
