@@ -7,8 +7,7 @@ examiner calls this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 from auditor import grading
 from auditor.examiner import Group, Marked, Paper
@@ -16,18 +15,12 @@ from auditor.findings import Mark, Score
 from auditor.journal import Journal
 from auditor.ledger.store import GivenAnswer
 from auditor.measures import Measure, Measurement
-from auditor.peers import AnswerOrder, Continuation, ScoreOrder
 from auditor.ports import OnProgress, Student
 from auditor.recorder import Recorder
-from common.canonical import canonical_json, digest_bytes, digest_of
+from auditor.speaking import NotAlive, VersionSpeaker
+from common.canonical import digest_bytes, digest_of
 from common.errors import NotPossible
-from common.lora.proof import Liveness, LivenessProof
-from common.types import Conversation, Prompt, Sampling
-from common.versions import Answer, AnswerPurpose, OptionScore, ScoredContinuation
-
-T = TypeVar("T")
-# Of one request; half of the smallest usual message, for texts of four-byte characters.
-MOST, MOST_CHARACTERS = 4_096, 4_000_000
+from common.lora.proof import Liveness
 
 
 class Measuring:
@@ -112,107 +105,5 @@ class Measuring:
         return self._journal.request_id(kind, [self._identity, content])
 
 
-class NotAlive(NotPossible):
-    """The version could not be proven to answer; its proof is the speaker's."""
-
-    reason = "VERSION_INVALID"
-
-
-class VersionSpeaker:
-    """Implements auditor/measures.py's Speaker over the student.
-
-    request_id: an id for a call, from its kind and content. proof: the version's, once it has been asked.
-    """
-
-    def __init__(
-        self, student: Student, version: str, request_id: Callable[[str, object], str], progress: OnProgress
-    ) -> None:
-        self._student = student
-        self._version = version
-        self._request_id = request_id
-        self._progress = progress
-        self.proof: LivenessProof | None = None
-
-    async def write(self, texts: Sequence[str], sampling: Sampling) -> list[str]:
-        """Raises NotAlive, NotPossible(PEER_BROKE_CONTRACT), and what the student raises."""
-        prompts = [Prompt(prompt_id=f"p{i}", conversation=Conversation(raw=text)) for i, text in enumerate(texts)]
-        written: dict[str, str] = {}
-        for batch in batches(prompts, lambda prompt: len(prompt.conversation.raw or "")):
-            order = AnswerOrder(
-                request_id=self._named("answer", [batch, sampling]),
-                purpose=AnswerPurpose.AUDIT,
-                prompts=tuple(batch),
-                versions=(self._version,),
-                sampling=sampling,
-            )
-            async for event in self._student.answer(order, self._progress):
-                if isinstance(event, LivenessProof):
-                    self._prove(event)
-                elif isinstance(event, Answer):
-                    written[event.prompt_id] = event.text
-        return self._every(written, [prompt.prompt_id for prompt in prompts])
-
-    async def score(self, choices: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[OptionScore, ...]]:
-        """Raises as `write` does."""
-        asked = [
-            Continuation(continuation_id=f"c{i}", conversation=Conversation(raw=context), options=tuple(options))
-            for i, (context, options) in enumerate(choices)
-        ]
-        scored: dict[str, tuple[OptionScore, ...]] = {}
-        for batch in batches(asked, lambda choice: sum(map(len, (choice.conversation.raw or "", *choice.options)))):
-            order = ScoreOrder(
-                request_id=self._named("score", [batch]), versions=(self._version,), continuations=tuple(batch)
-            )
-            async for event in self._student.score(order, self._progress):
-                if isinstance(event, LivenessProof):
-                    self._prove(event)
-                elif isinstance(event, ScoredContinuation):
-                    scored[event.continuation_id] = event.options
-        found = self._every(scored, [choice.continuation_id for choice in asked])
-        if any(len(options) != len(choice.options) for options, choice in zip(found, asked, strict=True)):
-            raise self._broken("some options have no score")
-        return found
-
-    def _prove(self, proof: LivenessProof) -> None:
-        self.proof = proof
-        if proof.liveness is Liveness.INVALID:
-            raise NotAlive("a version could not be proven to answer", ids={"version": self._version})
-
-    def _every(self, found: Mapping[str, T], wanted: Sequence[str]) -> list[T]:
-        if absent := sum(name not in found for name in wanted):
-            raise self._broken(f"{absent} of {len(wanted)} questions were left open")
-        if wanted and self.proof is None:
-            raise self._broken("it answered without a liveness proof")
-        return [found[name] for name in wanted]
-
-    def _broken(self, what: str) -> NotPossible:
-        return NotPossible(
-            f"the student broke the contract: {what}", reason="PEER_BROKE_CONTRACT", ids={"version": self._version}
-        )
-
-    def _named(self, kind: str, content: Sequence[object]) -> str:
-        """The same content has the same id: an earlier call's result is attached to."""
-        parts = [canonical_json(part).decode() for entry in content for part in _parts(entry)]
-        return self._request_id(kind, [self._version, digest_of(parts).sha256])
-
-
-def _parts(entry: object) -> Sequence[object]:
-    return entry if isinstance(entry, list) else [entry]
-
-
 def _texts(recorder: Recorder, names: Iterable[str]) -> dict[str, str]:
     return {name: (recorder.ledger.payload(name) or b"").decode() for name in names}
-
-
-def batches(items: Sequence[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Consecutive pieces that one message holds."""
-    piece: list[T] = []
-    room = MOST_CHARACTERS
-    for item in items:
-        if piece and (len(piece) == MOST or size(item) > room):
-            yield piece
-            piece, room = [], MOST_CHARACTERS
-        piece.append(item)
-        room -= size(item)
-    if piece:
-        yield piece

@@ -16,7 +16,7 @@ from auditor.clients import GrpcStudent
 from auditor.config import Retries, Timeouts
 from auditor.harness.config import HarnessTask
 from auditor.harness.suite import HarnessSuite
-from auditor.measuring import VersionSpeaker
+from auditor.speaking import VersionSpeaker
 from common.errors import SealError
 from common.rpc.client import open_channel
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from auditor.harness import library
+from auditor.harness import library, samples
 from auditor.harness.asking import Choice, Voice, check
 from auditor.harness.config import HarnessTask
 from auditor.harness.threads import VoiceOnThread
@@ -25,9 +24,6 @@ from common.types import Sampling
 from common.versions import OptionScore
 
 PREFIX = "lm_eval:"
-# Of a task without a metric in the configuration, the first that it has.
-METRICS = ("exact_match", "acc")
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class HarnessSuite:
@@ -55,8 +51,8 @@ class HarnessSuite:
             _check(name, config, loaded["tasks"])
             silent = Silent()
             results = _evaluated(loaded, silent, config.limit)
-            metric, chosen = _metric(name, config, results)
-            marked = _marked(loaded, results, metric, chosen)
+            metric, chosen = samples.chosen_metric(name, config, results)
+            measurements = samples.marked(loaded, results, metric, chosen)
         except InvalidConfig:
             raise
         except SealError as error:
@@ -64,12 +60,12 @@ class HarnessSuite:
         except Exception as error:
             # lm_eval and the task's own code raise what they like.
             raise InvalidConfig(f"lm_eval.tasks.{name}: {type(error).__name__}: {error}") from error
-        content = [version, metric, chosen, _definition(results), silent.asked]
+        content = [version, metric, chosen, samples.definition(results), silent.asked]
         suite = Suite(
             suite_id=f"{PREFIX}{name}",
             title=f"lm-evaluation-harness: {config.task or name}, {metric}",
             measured=Measured(
-                content=digest_bytes(canonical_json(content)).sha256, items=tuple(m.item_id for m in marked)
+                content=digest_bytes(canonical_json(content)).sha256, items=tuple(m.item_id for m in measurements)
             ),
         )
         return cls(suite, config, loaded, metric, chosen)
@@ -83,7 +79,7 @@ class HarnessSuite:
     def _measure(self, voice: Voice) -> list[Measurement]:
         try:
             results = _evaluated(self._loaded, voice, self._config.limit)
-            return _marked(self._loaded, results, self._metric, self._filter)
+            return samples.marked(self._loaded, results, self._metric, self._filter)
         except SealError:
             raise
         except Exception as error:
@@ -137,65 +133,3 @@ def _check(name: str, config: HarnessTask, tasks: Mapping[str, Any]) -> None:
 
 def _texts(documents: Any) -> set[str]:
     return {json.dumps(document, sort_keys=True, default=str) for document in documents}
-
-
-def _metric(name: str, config: HarnessTask, results: Mapping[str, Any]) -> tuple[str, str]:
-    """The metric and the filter whose marks count. Raises InvalidConfig that says which there are."""
-    samples = [sample for found in results["samples"].values() for sample in found]
-    if not samples:
-        raise InvalidConfig(f"lm_eval.tasks.{name}: there is no document to ask about")
-    shared = [metric for metric in samples[0]["metrics"] if all(metric in sample["metrics"] for sample in samples)]
-    filters = list(dict.fromkeys(str(sample["filter"]) for sample in samples))
-    metric = config.metric or next((metric for metric in METRICS if metric in shared), "")
-    chosen = config.filter or filters[0]
-    for key, value, known in (("metric", metric, shared), ("filter", chosen, filters)):
-        if value not in known:
-            raise InvalidConfig(f"lm_eval.tasks.{name}.{key}: set one of {', '.join(known)}")
-    if any(not better.get(metric, True) for better in results["higher_is_better"].values()):
-        raise InvalidConfig(f"lm_eval.tasks.{name}.metric: {metric} is better when it is lower")
-    return metric, chosen
-
-
-def _marked(loaded: dict[str, Any], results: Mapping[str, Any], metric: str, chosen: str) -> list[Measurement]:
-    """One mark a document. Raises NotPossible when a metric's value is no score of 0..1."""
-    several = len(results["samples"]) > 1
-    marked = []
-    for name, samples in results["samples"].items():
-        for sample in samples:
-            if sample["filter"] != chosen:
-                continue
-            value = sample[metric]
-            if not isinstance(value, (bool, int, float)) and not hasattr(value, "item"):
-                raise NotPossible(f"{metric} gives no score per document", reason="MEASURE_FAILED")
-            score = float(value)
-            if not 0 <= score <= 1:
-                raise NotPossible(f"{metric} gives a score outside 0..1", reason="MEASURE_FAILED")
-            item_id = f"{name}:{sample['doc_id']}" if several else str(sample["doc_id"])
-            answer = _answer(loaded["tasks"][name], sample, metric)
-            marked.append(Measurement(item_id=item_id, answer=answer, score=score))
-    return marked
-
-
-def _answer(task: Any, sample: Mapping[str, Any], metric: str) -> str:
-    """What was written, or the option found likeliest (a character, where the metric counts so)."""
-    if task.OUTPUT_TYPE != "multiple_choice":
-        return str(sample["resps"][0][0])
-    options = [str(option) for option in task.doc_to_choice(sample["doc"])]
-    likelihoods = [float(likelihood) for likelihood, _ in sample["filtered_resps"][: len(options)]]
-    lengths = [max(1, len(option)) if metric == "acc_norm" else 1 for option in options]
-    return max(zip(likelihoods, lengths, options, strict=True), key=lambda found: found[0] / found[1])[2]
-
-
-def _definition(results: Mapping[str, Any]) -> list[object]:
-    """What the marks depend on beside the requests: keys by hash, and the tasks' settings, wherever their files lie."""
-    hashes = [
-        [name, sample["doc_id"], sample["doc_hash"], sample["target_hash"]]
-        for name, samples in results["samples"].items()
-        for sample in samples
-    ]
-    elsewhere = {"metadata", "dataset_path", "dataset_kwargs"}
-    settings = {
-        name: {key: value for key, value in config.items() if key not in elsewhere}
-        for name, config in results["configs"].items()
-    }
-    return [hashes, ADDRESS.sub("", json.dumps(settings, sort_keys=True, default=str))]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -110,6 +112,17 @@ async def measured(desk: Desk, version: str, **changes: Suite) -> Paper:
         changes.get(measure.suite.suite_id.partition(":")[2], measure.suite) for measure in crew.measures.values()
     ]
     return (await measuring.papers([version], [of_suite(suite) for suite in suites], lambda _: None))[version]
+
+
+async def test_a_task_can_be_tried_from_the_command_line() -> None:
+    async with on_stage(teacher(), student()) as stage:
+        asked = [sys.executable, "-m", "auditor.harness", "opposites", "--include-path", str(TASKS), "--limit", "3"]
+        command = [*asked, "--student", stage.student_target, "--version", "base"]
+        running = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await running.communicate()
+    found = json.loads(printed)
+    assert (found["mean"], found["version"], found["liveness"]) == (1.0, "base", "LIVENESS_BASE")
+    assert found["documents"][0] == {"id": "0", "score": 1.0, "answer": " DOWN"}
 
 
 async def test_a_version_that_is_not_alive_has_no_mark_and_nothing_of_it_is_kept(tmp_path: Path) -> None:
@@ -237,6 +250,19 @@ def test_a_limit_takes_the_first_documents_and_another_metric_is_another_suite()
     assert suites["some"] is not None
     assert suites["some"].items == ("0", "1", "2", "3", "4")
     assert len({measured.content for measured in suites.values() if measured}) == 3
+
+
+def test_a_group_of_tasks_is_one_suite_if_one_metric_marks_them_all(tmp_path: Path) -> None:
+    shutil.copytree(TASKS, tmp_path, dirs_exist_ok=True)
+    again = (TASKS / "capitals.yaml").read_text().replace("task: capitals", "task: again")
+    (tmp_path / "again.yaml").write_text(again)
+    (tmp_path / "alike.yaml").write_text("group: alike\ntask: [capitals, again]\n")
+    (tmp_path / "mixed.yaml").write_text("group: mixed\ntask: [capitals, opposites]\n")
+    (measure,) = open_measures(HarnessConfig(tasks={"alike": HarnessTask(include_path=tmp_path, limit=2)})).values()
+    assert measure.suite.measured is not None
+    assert measure.suite.measured.items == ("capitals:0", "capitals:1", "again:0", "again:1")
+    with pytest.raises(InvalidConfig, match="no metric in common"):
+        open_measures(HarnessConfig(tasks={"mixed": HarnessTask(include_path=tmp_path)}))
 
 
 def test_the_auditor_measures_without_model_libraries_and_names_a_suite_the_same_in_every_process() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from auditor.harness.asking import MAX_STOPS, choices_of, cut, sendable, wish_of
 from auditor.harness.threads import VoiceOnThread
-from auditor.measuring import MOST_CHARACTERS, batches
+from auditor.speaking import MOST_CHARACTERS, batches
 from common.errors import Cancelled, InvalidRequest
 from common.types import Sampling
 from common.versions import OptionScore

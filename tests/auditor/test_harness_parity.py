@@ -14,8 +14,8 @@ import pytest
 from auditor.clients import GrpcStudent
 from auditor.config import Retries, Timeouts
 from auditor.harness.threads import VoiceOnThread
-from auditor.measuring import VersionSpeaker
 from auditor.peers import TrainCandidate, TrainOrder
+from auditor.speaking import VersionSpeaker
 from common.contract.seal.v1 import student_pb2_grpc
 from common.rpc.client import open_channel
 from common.rpc.server import running
