@@ -1,7 +1,7 @@
 """A version of the student as measures speak to it (auditor/measures.py): raw texts continued, options scored.
 
 Every call carries an id that derives from its content, so a call made again attaches to the work of the first. Of a
-version whose liveness proof is INVALID nothing is heard. auditor/measuring.py and auditor/harness/__main__.py call this.
+version whose liveness proof is INVALID nothing is heard. auditor/measuring.py and auditor/harness/__main__.py call it.
 """
 
 from __future__ import annotations
