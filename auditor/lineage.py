@@ -6,7 +6,7 @@ import re
 
 from auditor.peers import BASE, StudentStatus
 from auditor.projections import Projections
-from auditor.views import LineageEntry, VersionView
+from auditor.views import Forgetting, LineageEntry, TaskScore, VersionView
 from common.errors import InvalidRequest, NotFound, Violation
 
 ALIASES = ("live", "shadow", "previous")
@@ -17,7 +17,42 @@ def lineage(views: Projections) -> list[LineageEntry]:
     ancestors = {view.version for view in views.ancestry(views.live)}
     known = sorted((v for v in views.versions.values() if v.number), key=lambda v: -v.number)
     entries = [_entry(views, view, ancestors) for view in known]
-    return [*entries, LineageEntry(version=BASE, live=views.live == BASE, previous=views.previous == BASE)]
+    base = LineageEntry(
+        version=BASE,
+        live=views.live == BASE,
+        previous=views.previous == BASE,
+        task_scores=_task_scores(views, BASE),
+    )
+    return [*entries, base]
+
+
+def forgetting(views: Projections) -> Forgetting:
+    """What the live version has forgotten of what its ancestors learned.
+
+    Average forgetting is best score so far minus newest (Chaudhry et al. 2018), backward transfer newest minus the
+    score when the task was learned (Lopez-Paz and Ranzato 2017); means over the tasks that were asked again since.
+    """
+    learned: dict[str, list[float]] = {}
+    for view in reversed(list(views.ancestry(views.live))):
+        scores = views.task_scores.get(view.version, {})
+        for task_id in view.task_ids:
+            learned.setdefault(task_id, [])
+        for task_id, history in learned.items():
+            if task_id in scores:
+                history.append(scores[task_id].mean)
+    again = [history for history in learned.values() if len(history) > 1]
+    if not again:
+        return Forgetting()
+    return Forgetting(
+        tasks=len(again),
+        average_forgetting=sum(max(history[:-1]) - history[-1] for history in again) / len(again),
+        backward_transfer=sum(history[-1] - history[0] for history in again) / len(again),
+    )
+
+
+def _task_scores(views: Projections, version: str) -> tuple[TaskScore, ...]:
+    found = views.task_scores.get(version, {})
+    return tuple(TaskScore(task_id=task_id, score=score) for task_id, score in sorted(found.items()))
 
 
 def _entry(views: Projections, view: VersionView, ancestors: set[str]) -> LineageEntry:
@@ -35,6 +70,7 @@ def _entry(views: Projections, view: VersionView, ancestors: set[str]) -> Lineag
         retention=judged.retention_after if judged else None,
         run_id=view.run_id,
         rolled_back=view.promote_time is not None and view.version not in ancestors,
+        task_scores=_task_scores(views, view.version),
     )
 
 

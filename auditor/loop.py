@@ -19,9 +19,11 @@ auditor/runs.py calls `run_loop`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from auditor import events as e
+from auditor.anchors import check
 from auditor.candidates import propose, screen
 from auditor.crew import Crew, Winner, Work, expect_same_student, marked_again, scored
 from auditor.evidence.filter import Reward, rest_em
@@ -76,14 +78,22 @@ async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
     status = await crew.student.status()
     start = await journal.step("start", lambda: run_started(order, crew))
     expect_same_student(start, status)
-    examiner = Examiner(
+    work = Work(order, crew, journal, start, await examiner_of(order, crew, journal, start))
+    if await check(work):
+        work = replace(work, examiner=await examiner_of(order, crew, journal, start))
+    return work
+
+
+async def examiner_of(order: Order, crew: Crew, journal: Journal, start: e.RunStarted) -> Examiner:
+    """Answers are cached for one student, and since evaluation was last found to have drifted."""
+    epoch = (await crew.views.current()).epoch
+    return Examiner(
         crew.student,
         crew.recorder,
         journal,
-        identity=start.record.student,
+        identity=f"{start.record.student}@{epoch}" if epoch else start.record.student,
         max_answer_tokens=order.settings.max_answer_tokens,
     )
-    return Work(order, crew, journal, examiner, start)
 
 
 async def run_started(order: Order, crew: Crew) -> e.RunStarted:
