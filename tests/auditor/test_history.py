@@ -138,7 +138,7 @@ async def test_later_update_must_not_bring_back_what_was_superseded(tmp_path: Pa
     script = teacher(a=[teaching("a", 10)], b=[reviving])
     async with on_stage(script, student()) as stage, at_desk(stage, tmp_path) as desk:
         await desk.run(start_run("one", [task("a")], candidates=1))
-        script.script["doc-a"] = [edit_of_revision_2("a", now)]
+        script.script = {**script.script, "doc-a": [edit_of_revision_2("a", now)]}
         await desk.run(start_run("two", [second], candidates=1, level=0.3))
         events = await desk.run(start_run("three", [task("b")], candidates=1))
         record = await desk.stub.GetEdit(pb.GetEditRequest(edit=reviving.digest.sha256))
