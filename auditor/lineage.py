@@ -6,7 +6,7 @@ import re
 
 from auditor.peers import BASE, StudentStatus
 from auditor.projections import Projections
-from auditor.views import Forgetting, LineageEntry, TaskScore, VersionView
+from auditor.views import LineageEntry, TaskScore, VersionView
 from common.errors import InvalidRequest, NotFound, Violation
 
 ALIASES = ("live", "shadow", "previous")
@@ -24,30 +24,6 @@ def lineage(views: Projections) -> list[LineageEntry]:
         task_scores=_task_scores(views, BASE),
     )
     return [*entries, base]
-
-
-def forgetting(views: Projections) -> Forgetting:
-    """What the live version has forgotten of what its ancestors learned.
-
-    Average forgetting is best score so far minus newest (Chaudhry et al. 2018), backward transfer newest minus the
-    score when the task was learned (Lopez-Paz and Ranzato 2017); means over the tasks that were asked again since.
-    """
-    learned: dict[str, list[float]] = {}
-    for view in reversed(list(views.ancestry(views.live))):
-        scores = views.task_scores.get(view.version, {})
-        for task_id in view.task_ids:
-            learned.setdefault(task_id, [])
-        for task_id, history in learned.items():
-            if task_id in scores:
-                history.append(scores[task_id].mean)
-    again = [history for history in learned.values() if len(history) > 1]
-    if not again:
-        return Forgetting()
-    return Forgetting(
-        tasks=len(again),
-        average_forgetting=sum(max(history[:-1]) - history[-1] for history in again) / len(again),
-        backward_transfer=sum(history[-1] - history[0] for history in again) / len(again),
-    )
 
 
 def _task_scores(views: Projections, version: str) -> tuple[TaskScore, ...]:

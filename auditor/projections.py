@@ -13,12 +13,13 @@ from contextlib import suppress
 from auditor import events as e
 from auditor import metrics
 from auditor.findings import Comparison, EditVerdict, Gate, GateKind, Run, RunState, Score
+from auditor.forgetting import forgetting
 from auditor.ledger.chain import Link
 from auditor.peers import BASE
 from auditor.recorder import Recorder
 from auditor.requests import EditState
 from auditor.tasks import Split
-from auditor.views import EditView, LedgerReference, OpenMove, RunView, VersionView
+from auditor.views import EditView, Forgetting, LedgerReference, OpenMove, RunView, VersionView
 from auditor.watch import Watchers
 from common.errors import NotFound, Unavailable
 from common.types import Digest
@@ -62,6 +63,10 @@ class Projections:
         while (view := self.versions.get(version)) is not None:
             yield view
             version = view.parent
+
+    def forgetting(self) -> Forgetting:
+        """What the live lineage has forgotten."""
+        return forgetting(list(self.ancestry(self.live)), self.task_scores)
 
     def run_as_event(self, run_id: str) -> Run:
         """The run as callers see it: while it goes on, as far as it is; then as it ended."""
@@ -178,6 +183,8 @@ class Projections:
                 for after, version in ((False, event.record.parent_version), (True, event.version)):
                     comparisons = (*event.record.holdout, *event.record.retention)
                     self.task_scores[version] |= holdout_scores(comparisons, after=after)
+            case e.VersionPromoted() | e.LiveFound():
+                metrics.FORGETTING.set(self.forgetting().average_forgetting)
 
     def _filtered(self, view: EditView, verdict: EditVerdict) -> None:
         view.verdict, view.gain = verdict, verdict.gain

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from auditor.events import Event
 from auditor.findings import Run
-from auditor.lineage import forgetting, lineage
+from auditor.lineage import lineage
 from auditor.provenance import edit_record, find_edit
 from auditor.requests import (
     Ask,
@@ -122,7 +122,7 @@ class AuditorServicer(auditor_pb2_grpc.AuditorServiceServicer):
         found = [(entry.number + 1, entry) for entry in lineage(views)]
         page, token = cut(found, from_proto(Page, request))
         versions = [to_proto(pb.LineageEntry, entry) for entry in page]
-        found_of_live = to_proto(pb.Forgetting, forgetting(views))
+        found_of_live = to_proto(pb.Forgetting, views.forgetting())
         return pb.AuditorServiceListVersionsResponse(versions=versions, next_page_token=token, forgetting=found_of_live)
 
     async def Ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
