@@ -33,7 +33,7 @@ from auditor.finish import finish
 from auditor.journal import Journal, Kept
 from auditor.peers import KeptEdit, LearnOrder
 from auditor.promotion import promote
-from auditor.tasks import Order, Split, Task
+from auditor.tasks import Order, PromotionMode, Split, Task
 from auditor.trials import Trials, try_out
 from common.canonical import derive_seed, digest_of
 from common.errors import InvalidRequest, NotPossible
@@ -61,12 +61,11 @@ async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
             name = f"{round_}/{task.task_id}/filter"
             verdicts = await journal.step(name, partial(keep, work, round_, task, trials.rewards))
             kept = {verdict.edit.sha256: verdict.gain for verdict in verdicts.verdicts if verdict.kept}
-            winners += [
-                Winner(self_edit, task, kept[self_edit.digest.sha256])
-                for self_edit in self_edits
-                if self_edit.digest.sha256 in kept
-            ]
-        winners.sort(key=lambda winner: (-winner.gain, winner.edit.digest.sha256))
+            by_digest = {self_edit.digest.sha256: self_edit for self_edit in self_edits}
+            winners += [Winner(by_digest[name], task, gain) for name, gain in kept.items()]
+        if settings.promotion is not PromotionMode.SEQUENTIAL:
+            # The union takes the best first; one after another, documents are learned in the order of the tasks.
+            winners.sort(key=lambda winner: -winner.gain)
         confirmations = await promote(work, opened, winners)
         await journal.step(f"{round_}/learn", partial(learn, work, round_, winners))
         await journal.step(f"{round_}/finish", partial(close_round, work, round_, winners, confirmations, raced))

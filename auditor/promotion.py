@@ -57,8 +57,8 @@ class Update:
 async def promote(work: Work, opened: e.RoundStarted, winners: Sequence[Winner]) -> list[float]:
     """Promotes what holds up; returns each update's mean gain on its holdout questions.
 
-    Sequential: winner by winner, best first, each on the version live at that moment. Consolidated: one update on the
-    union of the winners, on the version live now (which holds what earlier rounds taught), with replay.
+    Sequential: winner by winner, in the order of the tasks, each on the version live at that moment. Consolidated: one
+    update on the union of the winners, on the version live now (which holds what earlier rounds taught), with replay.
     """
     judged = [await carry_out(work, update) for update in await updates(work, opened, winners)]
     # Of the whole update, as the reward was: the gap between the two says nothing of scales.
