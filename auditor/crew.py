@@ -46,8 +46,8 @@ class Work:
     order: Order
     crew: Crew
     journal: Journal
-    examiner: Examiner
     start: RunStarted
+    examiner: Examiner
 
 
 @dataclass(frozen=True)

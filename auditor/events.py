@@ -204,6 +204,7 @@ class AnchorsMeasured(Event):
     changed: int = 0
     unstable: int = 0
     drifted: bool = False
+    accepted: bool = False
     record: Record = Record()
 
 

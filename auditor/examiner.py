@@ -8,7 +8,7 @@ cached: such a version has no score at all. The loop's steps call this.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -84,9 +84,7 @@ class Paper:
     def result(self, group: Group) -> Marked:
         """Raises NotPossible(VERSION_INVALID): such a version has no score, not a score of 0."""
         if self.liveness is Liveness.INVALID:
-            raise NotPossible(
-                "a version could not be proven to answer", reason="VERSION_INVALID", ids={"version": self.version}
-            )
+            raise invalid(self.version)
         return self.results[group.name]
 
 
@@ -198,6 +196,39 @@ class Examiner:
             papers[version] = Paper(version, liveness, proof, proof is None, results)
         return papers
 
+    async def ask_again(self, version: str, group: Group, occasion: str) -> Marked:
+        """A version's result on a group, asked anew; neither taken from the cache nor put there.
+
+        occasion: what tells this time of asking from every other of the run. Raises NotPossible as `Paper.result` does.
+        """
+        prompts = {prompt.prompt_id: prompt for prompt in group.prompts()}
+        order = AnswerOrder(
+            request_id=self._journal.request_id("again", [occasion, version, list(prompts)]),
+            purpose=AnswerPurpose.AUDIT,
+            prompts=tuple(prompts.values()),
+            versions=(version,),
+            sampling=self._sampling,
+        )
+        progress = self._journal.progress("answering", 0, "")
+        given = await self._gather(order, progress)
+        kept = {text: await self._recorder.run(self._recorder.ledger.keep, text) for text in set(given.values())}
+        return mark(group, {name: (kept[text], text) for name, text in given.items()})
+
+    async def _gather(self, order: AnswerOrder, progress: OnProgress) -> dict[str, str]:
+        """One version's answers by prompt. Raises NotPossible."""
+        (version,) = order.versions
+        given: dict[str, str] = {}
+        proofs: dict[str, LivenessProof] = {}
+        async for event in self._student.answer(order, progress):
+            if isinstance(event, LivenessProof):
+                proofs[event.version] = event
+            else:
+                given[event.prompt_id] = event.text
+        if not _proven(version, proofs):
+            raise invalid(version)
+        _complete(order, version, given.keys())
+        return given
+
     async def _ask(
         self, prompts: Sequence[Prompt], versions: Sequence[str], progress: OnProgress
     ) -> dict[str, LivenessProof]:
@@ -228,13 +259,7 @@ class Examiner:
                 answers[event.version, event.prompt_id] = event
         trusted = [version for version in order.versions if _proven(version, proofs)]
         for version in trusted:
-            absent = sum((version, prompt.prompt_id) not in answers for prompt in order.prompts)
-            if absent:
-                raise NotPossible(
-                    f"the student left {absent} of {len(order.prompts)} prompts unanswered",
-                    reason="PEER_BROKE_CONTRACT",
-                    ids={"version": version},
-                )
+            _complete(order, version, {name for given, name in answers if given == version})
         rows = [
             GivenAnswer(
                 key=self._key(version, p.prompt_id),
@@ -254,6 +279,20 @@ class Examiner:
 
     def _sampling_name(self) -> str:
         return digest_of(self._sampling).sha256
+
+
+def invalid(version: str) -> NotPossible:
+    return NotPossible("a version could not be proven to answer", reason="VERSION_INVALID", ids={"version": version})
+
+
+def _complete(order: AnswerOrder, version: str, answered: Collection[str]) -> None:
+    absent = sum(prompt.prompt_id not in answered for prompt in order.prompts)
+    if absent:
+        raise NotPossible(
+            f"the student left {absent} of {len(order.prompts)} prompts unanswered",
+            reason="PEER_BROKE_CONTRACT",
+            ids={"version": version},
+        )
 
 
 def _proven(version: str, proofs: Mapping[str, LivenessProof]) -> bool:

@@ -19,16 +19,19 @@ from auditor.evidence.verdict import verdict
 from auditor.examiner import Group, Marked, Paper, compare, of_suite, of_task
 from auditor.findings import Gate, GateKind, Score
 from auditor.gates.update import Confirmation, approval_gate, confirmation_gate, liveness_gate, retention_gate
-from auditor.history import earlier_tasks
+from auditor.history import History
 from auditor.journal import Kept
 from auditor.projections import Projections
-from auditor.tasks import Split
+from auditor.superseding import still_said
+from auditor.tasks import Split, Task
 from common.lora.proof import Liveness, LivenessProof
 from common.metrics import timed
 from common.types import Digest
 
 # Failing nothing but these, an update is tried at a smaller scale before it is rejected.
 FORGETTING = frozenset({GateKind.RETENTION, GateKind.DRIFT})
+# Failing nothing but these, a smaller scale is too small.
+LEARNING = frozenset({GateKind.CONFIRMATION, GateKind.SUPERSEDED})
 # Names the holdout questions of all earlier accepted tasks among the retention figures.
 EARLIER = "earlier tasks"
 
@@ -99,7 +102,11 @@ async def judge(work: Work, case: Case) -> Kept[e.UpdateJudged]:
     if found.passed:
         found.gates.append(confirmation_gate(found.confirmation(settings.level, case.tested), case.pooled))
     if found.passed:
-        found.retention = await retained(work, trained, case.winners)
+        history = await History.of(work.crew.recorder, await work.crew.views.current(), parent)
+        gate = await still_said(work, trained, history.superseded(list(tasks.values())))
+        found.gates += [gate] if gate is not None else []
+    if found.passed:
+        found.retention = await retained(work, trained, history.retained(list(tasks.values())))
         bound = settings.retention.max_drop
         found.gates.append(retention_gate(found.retention, bound, settings.level, trained.version.scale))
     return judgement(work, case, found)
@@ -123,7 +130,7 @@ def outcome_of(gates: Sequence[Gate]) -> Outcome:
         return Outcome.PASSED
     if failed <= FORGETTING:
         return Outcome.FORGETS
-    return Outcome.LEARNS_TOO_LITTLE if failed == {GateKind.CONFIRMATION} else Outcome.FAILED
+    return Outcome.LEARNS_TOO_LITTLE if failed <= LEARNING else Outcome.FAILED
 
 
 def judgement(work: Work, case: Case, found: Found) -> Kept[e.UpdateJudged]:
@@ -166,14 +173,11 @@ async def examine(work: Work, trained: e.UpdateTrained, version: str, groups: Se
         return (await work.examiner.examine([version], groups, progress))[version]
 
 
-async def retained(work: Work, trained: e.UpdateTrained, winners: Sequence[Winner]) -> list[tuple[str, Marked, Marked]]:
+async def retained(work: Work, trained: e.UpdateTrained, earlier: Sequence[Task]) -> list[tuple[str, Marked, Marked]]:
     """(name, before, after) of every group that a version must go on answering."""
     parent = trained.version.parent_version
-    contexts = [winner.task.context for winner in winners]
-    earlier = await earlier_tasks(work.crew.recorder, await work.crew.views.current(), parent, contexts)
     suites = retention_groups(work)
-    learned = [of_task(task, Split.HOLDOUT, split(task.tau).holdout) for task in earlier]
-    learned = [group for group in learned if group.items]
+    learned = [group for task in earlier for group in tau_groups(task)]
     if not suites and not learned:
         return []
     after = await examine(work, trained, trained.version.version, [*suites, *learned])
@@ -184,6 +188,13 @@ async def retained(work: Work, trained: e.UpdateTrained, winners: Sequence[Winne
             name = EARLIER if groups is learned else ""
             found += [(name or group.title, before.result(group), after.result(group)) for group in groups]
     return found
+
+
+def tau_groups(task: Task) -> list[Group]:
+    """All of a task's questions, both sides of its split."""
+    tau = split(task.tau)
+    groups = [of_task(task, Split.REWARD, tau.reward), of_task(task, Split.HOLDOUT, tau.holdout)]
+    return [group for group in groups if group.items]
 
 
 def retention_groups(work: Work) -> list[Group]:

@@ -6,7 +6,7 @@ import re
 
 from auditor.peers import BASE, StudentStatus
 from auditor.projections import Projections
-from auditor.views import LineageEntry, VersionView
+from auditor.views import LineageEntry, TaskScore, VersionView
 from common.errors import InvalidRequest, NotFound, Violation
 
 ALIASES = ("live", "shadow", "previous")
@@ -17,7 +17,18 @@ def lineage(views: Projections) -> list[LineageEntry]:
     ancestors = {view.version for view in views.ancestry(views.live)}
     known = sorted((v for v in views.versions.values() if v.number), key=lambda v: -v.number)
     entries = [_entry(views, view, ancestors) for view in known]
-    return [*entries, LineageEntry(version=BASE, live=views.live == BASE, previous=views.previous == BASE)]
+    base = LineageEntry(
+        version=BASE,
+        live=views.live == BASE,
+        previous=views.previous == BASE,
+        task_scores=_task_scores(views, BASE),
+    )
+    return [*entries, base]
+
+
+def _task_scores(views: Projections, version: str) -> tuple[TaskScore, ...]:
+    found = views.task_scores.get(version, {})
+    return tuple(TaskScore(task_id=task_id, score=score) for task_id, score in sorted(found.items()))
 
 
 def _entry(views: Projections, view: VersionView, ancestors: set[str]) -> LineageEntry:
@@ -35,6 +46,7 @@ def _entry(views: Projections, view: VersionView, ancestors: set[str]) -> Lineag
         retention=judged.retention_after if judged else None,
         run_id=view.run_id,
         rolled_back=view.promote_time is not None and view.version not in ancestors,
+        task_scores=_task_scores(views, view.version),
     )
 
 

@@ -19,9 +19,11 @@ auditor/runs.py calls `run_loop`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from auditor import events as e
+from auditor.anchors import check
 from auditor.candidates import propose, screen
 from auditor.crew import Crew, Winner, Work, expect_same_student, marked_again, scored
 from auditor.evidence.filter import Reward, rest_em
@@ -32,7 +34,7 @@ from auditor.journal import Journal, Kept
 from auditor.measuring import Measuring
 from auditor.peers import KeptEdit, LearnOrder
 from auditor.promotion import promote
-from auditor.tasks import Order, Split, Task
+from auditor.tasks import Order, PromotionMode, Split, Task
 from auditor.trials import Trials, try_out
 from common.canonical import derive_seed, digest_of
 from common.errors import InvalidRequest, NotPossible
@@ -60,12 +62,11 @@ async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
             name = f"{round_}/{task.task_id}/filter"
             verdicts = await journal.step(name, partial(keep, work, round_, task, trials.rewards))
             kept = {verdict.edit.sha256: verdict.gain for verdict in verdicts.verdicts if verdict.kept}
-            winners += [
-                Winner(self_edit, task, kept[self_edit.digest.sha256])
-                for self_edit in self_edits
-                if self_edit.digest.sha256 in kept
-            ]
-        winners.sort(key=lambda winner: (-winner.gain, winner.edit.digest.sha256))
+            by_digest = {self_edit.digest.sha256: self_edit for self_edit in self_edits}
+            winners += [Winner(by_digest[name], task, gain) for name, gain in kept.items()]
+        if settings.promotion is not PromotionMode.SEQUENTIAL:
+            # The union takes the best first; one after another, documents are learned in the order of the tasks.
+            winners.sort(key=lambda winner: -winner.gain)
         confirmations = await promote(work, opened, winners)
         await journal.step(f"{round_}/learn", partial(learn, work, round_, winners))
         await journal.step(f"{round_}/finish", partial(close_round, work, round_, winners, confirmations, raced))
@@ -77,15 +78,23 @@ async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
     status = await crew.student.status()
     start = await journal.step("start", lambda: run_started(order, crew))
     expect_same_student(start, status)
-    examiner = Examiner(
+    work = Work(order, crew, journal, start, await examiner_of(order, crew, journal, start))
+    if await check(work):
+        work = replace(work, examiner=await examiner_of(order, crew, journal, start))
+    return work
+
+
+async def examiner_of(order: Order, crew: Crew, journal: Journal, start: e.RunStarted) -> Examiner:
+    """Answers are cached for one student, and since evaluation was last found to have drifted."""
+    epoch = (await crew.views.current()).epoch
+    return Examiner(
         crew.student,
         crew.recorder,
         journal,
-        identity=start.record.student,
+        identity=f"{start.record.student}@{epoch}" if epoch else start.record.student,
         max_answer_tokens=order.settings.max_answer_tokens,
         measuring=Measuring(crew.student, crew.recorder, journal, crew.measures, identity=start.record.student),
     )
-    return Work(order, crew, journal, examiner, start)
 
 
 async def run_started(order: Order, crew: Crew) -> e.RunStarted:

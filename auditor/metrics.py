@@ -21,6 +21,12 @@ EDITS = Counter("seal_edits", "Edits by verdict and the gate that decided.", ["v
 CANDIDATES_FAILED = Counter("seal_candidates_failed", "Candidates that could not be trained or proven live.")
 RETENTION = Gauge("seal_retention", "Share of a suite that the newest scored version answers.", ["suite"])
 FORGOTTEN = Counter("seal_forgotten", "Retention questions right before and wrong after a judged update.")
+CROSS_SPLIT_GAP = Gauge(
+    "seal_cross_split_gap", "Newest audited update: gain on the reward questions minus that of its trials there."
+)
+TRAININGS_SAVED = Counter("seal_trainings_saved", "Trial trainings that racing did not have to make.")
+ANCHORS_CHANGED = Gauge("seal_anchors_changed", "Anchor questions that the base answers otherwise than at first.")
+FORGETTING = Gauge("seal_forgetting", "Average forgetting of the live lineage, as a share of holdout questions.")
 RUNS = Counter("seal_runs", "Runs by how they ended.", ["state"])
 LIVE = Gauge("seal_live_generation", "Generation of the live alias when it was last moved or found.")
 PROMOTIONS = Counter("seal_promotions", "Moves of the live alias.", ["kind"])
@@ -33,16 +39,8 @@ def observe(link: Link, event: e.Event) -> None:
     """Moves the metrics by one event."""
     LEDGER_SEQ.set(link.seq)
     LEDGER_HEAD.set(int(link.hash[:12], 16))
+    _tried(event)
     match event:
-        case e.EditScreened():
-            _rejected(event.gate.kind.value)
-        case e.CandidateFailed():
-            CANDIDATES_FAILED.inc()
-        case e.FilterDecided():
-            for verdict in event.verdicts:
-                REWARD.observe(verdict.gain)
-                if not verdict.kept:
-                    _rejected("GATE_KIND_REWARD")
         case e.VersionScored() if event.split is Split.RETENTION and event.suite_id:
             RETENTION.labels(event.suite_id).set(event.score.mean)
         case e.UpdateJudged():
@@ -53,10 +51,30 @@ def observe(link: Link, event: e.Event) -> None:
             EDITS.labels("accepted", "").inc(0 if event.rollback else len(event.edits))
         case e.LiveFound():
             LIVE.set(event.generation)
+        case e.AnchorsMeasured():
+            ANCHORS_CHANGED.set(event.changed)
+        case e.SplitsSwapped():
+            CROSS_SPLIT_GAP.set(event.gain_on_reward - event.reward)
         case e.RoundFinished():
             REWARD_GAP.set(event.mean_reward - event.mean_confirmation)
         case e.RunFinished() | e.RunFailed() | e.RunCancelled():
             RUNS.labels(event.kind.removeprefix("run_")).inc()
+
+
+def _tried(event: e.Event) -> None:
+    """From proposal to filter."""
+    match event:
+        case e.EditScreened():
+            _rejected(event.gate.kind.value)
+        case e.CandidateFailed():
+            CANDIDATES_FAILED.inc()
+        case e.CandidatesRaced():
+            TRAININGS_SAVED.inc(event.trainings_saved)
+        case e.FilterDecided():
+            for verdict in event.verdicts:
+                REWARD.observe(verdict.gain)
+                if not verdict.kept:
+                    _rejected("GATE_KIND_REWARD")
 
 
 def _judged(event: e.UpdateJudged) -> None:

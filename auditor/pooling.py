@@ -1,15 +1,14 @@
 """The pooled verdict of a round: do its winners, taken together, gain on questions that nobody chose them by?
 
 A task with fewer than five holdout questions decides nothing by itself. So the winners of such tasks are trained anew
-on the round's parent, with a fresh seed and in one batch, asked their own holdout questions, and tested together with
-the exact sign-flip test. auditor/promotion.py asks once a round; each winner's own questions must not lose all the
-same.
+on the round's parent, with fresh seeds and in one batch, asked their own holdout questions, and tested together by the
+exact sign-flip test. auditor/promotion.py asks once a round; each winner's own questions must not lose all the same.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from auditor import events as e
 from auditor.crew import Winner, Work, answers_of
@@ -22,6 +21,7 @@ from auditor.findings import Comparison, Score
 from auditor.journal import Kept
 from auditor.peers import TrainCandidate, TrainOrder
 from auditor.tasks import Split
+from auditor.trials import requests
 from common.canonical import derive_seed
 from common.lora.proof import Liveness
 from common.metrics import timed
@@ -61,43 +61,43 @@ async def pool(work: Work, round_: int, theta: str, winners: Sequence[Winner]) -
     return await work.journal.step(f"{round_}/pool", judge_together)
 
 
-async def train_anew(work: Work, round_: int, theta: str, winners: Sequence[Winner]) -> dict[str, Version]:
-    """The winners' edits on theta, with a seed that no trial had: by edit digest; without those that failed."""
-    seed = derive_seed(work.order.settings.seed, "pool", round_)
-    edits = {winner.edit.digest.sha256: winner.edit for winner in winners}
-    made: dict[str, Version] = {}
-    names, size = list(edits), work.start.record.limits.max_candidates or len(edits)
-    for start in range(0, len(names), size):
-        batch = names[start : start + size]
+async def train_anew(work: Work, round_: int, theta: str, winners: Sequence[Winner]) -> dict[str, list[Version]]:
+    """The winners' edits on theta, with seeds that no trial had: by edit digest; without those that failed."""
+    settings = work.order.settings
+    candidates = {
+        f"{name}:{seed}": TrainCandidate(candidate_id=f"{name}:{seed}", edit=edit, seed=seed)
+        for name, edit in {winner.edit.digest.sha256: winner.edit for winner in winners}.items()
+        for seed in [derive_seed(settings.seed, "pool", round_, i) for i in range(settings.confirmation_seeds)]
+    }
+    made: dict[str, list[Version]] = defaultdict(list)
+    for batch in requests(list(candidates.values()), work.start.record.limits.max_candidates):
+        names = [candidate.candidate_id for candidate in batch]
         order = TrainOrder(
-            request_id=work.journal.request_id("pool", [round_, theta, seed, batch]),
+            request_id=work.journal.request_id("pool", [round_, theta, names]),
             parent_version=theta,
-            candidates=tuple(TrainCandidate(candidate_id=name, edit=edits[name], seed=seed) for name in batch),
+            candidates=tuple(batch),
         )
         with timed("training"):
             async for answer in work.crew.student.train(order, work.journal.progress("training", round_, "")):
                 if not isinstance(answer, FailedCandidate):
-                    made[answer.candidate_id] = answer.version
+                    made[candidates[answer.candidate_id].edit.digest.sha256].append(answer.version)
     return made
 
 
 async def judged(
-    work: Work, round_: int, theta: str, winners: Sequence[Winner], versions: dict[str, Version]
+    work: Work, round_: int, theta: str, winners: Sequence[Winner], versions: Mapping[str, Sequence[Version]]
 ) -> Kept[e.WinnersPooled]:
-    """Asks each winner's version its own task's holdout questions. One that is not proven to answer gained nothing."""
+    """Asks each winner's versions its own task's holdout questions. One not proven to answer counts as no run."""
     progress = work.journal.progress("answering", round_, "")
     groups = {winner.task.task_id: held_out(winner) for winner in winners}
     with timed("answering"):
         before = await work.examiner.examine([theta], list(groups.values()), progress)
         runs: dict[str, list[Marked]] = defaultdict(list)
         for winner in winners:
-            version = versions.get(winner.edit.digest.sha256)
-            if version is None:
-                continue
             group = groups[winner.task.task_id]
-            paper = (await work.examiner.examine([version.version], [group], progress))[version.version]
-            if paper.liveness is not Liveness.INVALID:
-                runs[winner.task.task_id].append(paper.result(group))
+            names = [version.version for version in versions.get(winner.edit.digest.sha256, ())]
+            papers = (await work.examiner.examine(names, [group], progress)).values() if names else ()
+            runs[group.task_id] += [paper.result(group) for paper in papers if paper.liveness is not Liveness.INVALID]
     gains: list[float] = []
     comparisons: list[Comparison] = []
     scores = [Score(), Score()]
@@ -119,6 +119,8 @@ async def judged(
         p_value=found.p_value,
         level=found.level,
         passed=found.gained,
-        record=e.WinnersPooled.Record(comparisons=tuple(comparisons), versions=tuple(versions.values())),
+        record=e.WinnersPooled.Record(
+            comparisons=tuple(comparisons), versions=tuple(version for made in versions.values() for version in made)
+        ),
     )
     return Kept(event, answers_of(tuple(comparisons)))

@@ -12,12 +12,14 @@ from contextlib import suppress
 
 from auditor import events as e
 from auditor import metrics
-from auditor.findings import EditVerdict, Gate, GateKind, Run, RunState
+from auditor.findings import Comparison, EditVerdict, Gate, GateKind, Run, RunState, Score
+from auditor.forgetting import forgetting
 from auditor.ledger.chain import Link
 from auditor.peers import BASE
 from auditor.recorder import Recorder
 from auditor.requests import EditState
-from auditor.views import EditView, LedgerReference, OpenMove, RunView, VersionView
+from auditor.tasks import Split
+from auditor.views import EditView, Forgetting, LedgerReference, OpenMove, RunView, VersionView
 from auditor.watch import Watchers
 from common.errors import NotFound, Unavailable
 from common.types import Digest
@@ -36,6 +38,10 @@ class Projections:
         self.live = BASE
         self.previous = ""
         self.generation = 0
+        # The run that last began to measure anew; empty if none did.
+        self.epoch = ""
+        # Holdout scores by version and task: the forgetting matrix.
+        self.task_scores: dict[str, dict[str, Score]] = defaultdict(dict)
         # By the version and generation of live that each would lead to.
         self.open_moves: dict[tuple[str, int], OpenMove] = {}
         self.rejected_by: dict[tuple[str, str], str] = {}
@@ -57,6 +63,10 @@ class Projections:
         while (view := self.versions.get(version)) is not None:
             yield view
             version = view.parent
+
+    def forgetting(self) -> Forgetting:
+        """What the live lineage has forgotten."""
+        return forgetting(list(self.ancestry(self.live)), self.task_scores)
 
     def run_as_event(self, run_id: str) -> Run:
         """The run as callers see it: while it goes on, as far as it is; then as it ended."""
@@ -95,8 +105,11 @@ class Projections:
             self._apply_to_run(self.runs[link.run_id], event, link)
         if link.step is not None and link.run_id == "":
             self._known_decisions[link.step] = link
+        if isinstance(event, e.AnchorsMeasured) and event.accepted:
+            self.epoch = link.run_id
         self._apply_to_edits(event, link)
         self._apply_to_versions(event, link)
+        self._apply_to_scores(event)
 
     def _apply_to_run(self, run: RunView, event: e.Event, link: Link) -> None:
         match event:
@@ -160,6 +173,18 @@ class Projections:
                 self._moved(event, link)
             case e.EditDecided():
                 self._decided(event, link)
+
+    def _apply_to_scores(self, event: e.Event) -> None:
+        """Which version answers how much of which task; the newest measurement counts."""
+        match event:
+            case e.VersionScored() if event.split is Split.HOLDOUT and event.task_id:
+                self.task_scores[event.version][event.task_id] = event.score
+            case e.UpdateJudged() if event.version:
+                for after, version in ((False, event.record.parent_version), (True, event.version)):
+                    comparisons = (*event.record.holdout, *event.record.retention)
+                    self.task_scores[version] |= holdout_scores(comparisons, after=after)
+            case e.VersionPromoted() | e.LiveFound():
+                metrics.FORGETTING.set(self.forgetting().average_forgetting)
 
     def _filtered(self, view: EditView, verdict: EditVerdict) -> None:
         view.verdict, view.gain = verdict, verdict.gain
@@ -317,6 +342,16 @@ class Views:
                 if link.seq == self._projections.seq + 1:
                     self._projections.apply(link)
         return self._projections
+
+
+def holdout_scores(comparisons: Iterable[Comparison], *, after: bool) -> dict[str, Score]:
+    """Scores on tasks' holdout questions, by task."""
+    found: dict[str, Score] = {}
+    for c in comparisons:
+        if c.split is Split.HOLDOUT and c.task_id:
+            one = Score(questions=1, correct=c.score_after if after else c.score_before)
+            found[c.task_id] = found.get(c.task_id, Score()) + one
+    return found
 
 
 def _reference(link: Link) -> LedgerReference:

@@ -25,7 +25,7 @@ from auditor.journal import Kept
 from auditor.judging import Case, judge, outcome_of, rejected_by
 from auditor.moves import name_previous, uninterrupted
 from auditor.peers import LIVE, AliasOrder, TrainCandidate, TrainOrder
-from auditor.pooling import pool, tests_of
+from auditor.pooling import pool, tests_of, undecided
 from auditor.ports import Student
 from auditor.tasks import PromotionMode
 from common.canonical import derive_seed
@@ -57,8 +57,8 @@ class Update:
 async def promote(work: Work, opened: e.RoundStarted, winners: Sequence[Winner]) -> list[float]:
     """Promotes what holds up; returns each update's mean gain on its holdout questions.
 
-    Sequential: winner by winner, best first, each on the version live at that moment. Consolidated: one update on the
-    union of the winners, on the version live now (which holds what earlier rounds taught), with replay.
+    Sequential: winner by winner, in the order of the tasks, each on the version live at that moment. Consolidated: one
+    update on the union of the winners, on the version live now (which holds what earlier rounds taught), with replay.
     """
     judged = [await carry_out(work, update) for update in await updates(work, opened, winners)]
     # Of the whole update, as the reward was: the gap between the two says nothing of scales.
@@ -71,9 +71,15 @@ async def updates(work: Work, opened: e.RoundStarted, winners: Sequence[Winner])
     match work.order.settings.promotion:
         case PromotionMode.SEQUENTIAL:
             pooled = await pool(work, round_, opened.parent_version, winners)
-            tests = tests_of(winners)
+            tests, small = tests_of(winners), undecided(winners, work.order.settings.level)
             return [
-                Update(round_, winner.edit, (winner,), tested=tests[winner.task.task_id], pooled=pooled)
+                Update(
+                    round_,
+                    winner.edit,
+                    (winner,),
+                    tested=tests[winner.task.task_id],
+                    pooled=pooled if winner in small else None,
+                )
                 for winner in winners
             ]
         case PromotionMode.CONSOLIDATED if winners:
@@ -171,7 +177,8 @@ async def training_order(work: Work, update: Update, live: str, scale: float) ->
     replay = Replay(edits=replayed, share=settings.replay_share) if replayed and settings.replay_share else None
     seeds = [
         derive_seed(settings.seed, "confirm", update.round, edit.digest.sha256, *([place] if place else []))
-        for place in range(settings.confirmation_seeds)
+        # Where the round's winners are pooled, the pool has the repeats.
+        for place in range(1 if update.pooled else settings.confirmation_seeds)
     ]
     candidates = tuple(
         TrainCandidate(candidate_id=f"{edit.digest.sha256}:{seed}", edit=edit, seed=seed, scale=scale) for seed in seeds

@@ -122,7 +122,8 @@ class AuditorServicer(auditor_pb2_grpc.AuditorServiceServicer):
         found = [(entry.number + 1, entry) for entry in lineage(views)]
         page, token = cut(found, from_proto(Page, request))
         versions = [to_proto(pb.LineageEntry, entry) for entry in page]
-        return pb.AuditorServiceListVersionsResponse(versions=versions, next_page_token=token)
+        found_of_live = to_proto(pb.Forgetting, views.forgetting())
+        return pb.AuditorServiceListVersionsResponse(versions=versions, next_page_token=token, forgetting=found_of_live)
 
     async def Ask(self, request: pb.AskRequest, context: Context) -> pb.AskResponse:
         return to_proto(pb.AskResponse, await self._auditor.asking.ask(from_proto(Ask, request)))

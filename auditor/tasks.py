@@ -204,10 +204,14 @@ class RetentionSettings(Domain):
 
 
 class HealthSettings(Domain):
-    """max_drift: KL per token from the frozen base, in nats; 0: not bounded. max_degenerate: rise of a share."""
+    """max_drift: KL per token from the frozen base, in nats; 0: not bounded. max_degenerate: rise of a share.
+
+    anchors: questions that the base is asked again when a run begins.
+    """
 
     max_drift: float = Field(default=0.0, ge=0)
     max_degenerate: float = Field(default=0.1, ge=0, le=1)
+    anchors: int = Field(default=16, ge=0, le=1_000)
 
 
 class Settings(Domain):
@@ -247,6 +251,7 @@ class PartialRetention(Domain):
 class PartialHealth(Domain):
     max_drift: float | None = Field(default=None, ge=0)
     max_degenerate: float | None = Field(default=None, ge=0, le=1)
+    anchors: int | None = Field(default=None, ge=0, le=1_000)
 
 
 class RunSettings(Domain):

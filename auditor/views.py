@@ -39,6 +39,19 @@ class EditSummary(Domain):
     create_time: datetime
 
 
+class TaskScore(Domain):
+    task_id: str
+    score: Score
+
+
+class Forgetting(Domain):
+    """Of the live lineage. Means over `tasks`: those that were asked again after they had been learned."""
+
+    tasks: int = 0
+    average_forgetting: float = 0.0
+    backward_transfer: float = 0.0
+
+
 class LineageEntry(Domain):
     version: str
     parent_version: str = ""
@@ -52,6 +65,7 @@ class LineageEntry(Domain):
     retention: Score | None = None
     run_id: str = ""
     rolled_back: bool = False
+    task_scores: tuple[TaskScore, ...] = ()
 
 
 @dataclass

@@ -29,10 +29,14 @@ async def edits(target: str, run_id: str, state: str | None, limit: int, *, as_j
     _show_list([plain(edit) for edit in found] if as_json else None, tables.edits(found))
 
 
-async def versions(target: str, limit: int, *, as_json: bool) -> None:
+async def versions(target: str, limit: int, *, matrix: bool, as_json: bool) -> None:
     async with auditor(target) as service:
         found = await service.versions(limit)
-    _show_list([plain(entry) for entry in found] if as_json else None, tables.versions(found))
+        summary = await service.forgetting() if matrix else None
+    view = tables.forgetting(found, summary) if summary is not None else tables.versions(found)
+    _show_list([plain(entry) for entry in found] if as_json else None, view)
+    if as_json and summary is not None:
+        emit(plain(summary))
 
 
 async def show(target: str, edit: str, *, all_examples: bool, as_json: bool) -> None:

@@ -132,6 +132,12 @@ class Auditor:
 
         return await self._pages(page, limit)
 
+    async def forgetting(self) -> pb.Forgetting:
+        """What the live lineage forgot."""
+        request = pb.AuditorServiceListVersionsRequest(page_size=1)
+        response = await self.stub.ListVersions(request, timeout=QUICK_SECONDS)
+        return pb.Forgetting.FromString(response.forgetting.SerializeToString())
+
     async def versions(self, limit: int = PAGE) -> list[pb.LineageEntry]:
         """The newest `limit` versions of the lineage."""
 

@@ -47,6 +47,16 @@ class RunChoices:
     replay_share: float | None = None
     max_answer_tokens: int | None = None
     pool_small_tasks: bool | None = None
+    level: float | None = None
+    confirmation_seeds: int | None = None
+    filter_by_lower_bound: bool | None = None
+    racing: bool | None = None
+    cross_split_share: float | None = None
+    min_scale: float | None = None
+    max_drift: float | None = None
+    max_degenerate: float | None = None
+    anchors: int | None = None
+    accept_drift: bool | None = None
 
 
 def run_settings(choices: RunChoices) -> pb.RunSettings:
@@ -66,7 +76,19 @@ def run_settings(choices: RunChoices) -> pb.RunSettings:
         replay_share=choices.replay_share,
         max_answer_tokens=choices.max_answer_tokens,
         pool_small_tasks=choices.pool_small_tasks,
+        level=choices.level,
+        confirmation_seeds=choices.confirmation_seeds,
+        filter_by_lower_bound=choices.filter_by_lower_bound,
+        racing=choices.racing,
+        cross_split_share=choices.cross_split_share,
+        min_scale=choices.min_scale,
+        accept_drift=choices.accept_drift,
     )
+    health = pb.HealthSettings(
+        max_drift=choices.max_drift, max_degenerate=choices.max_degenerate, anchors=choices.anchors
+    )
+    if health.ListFields():
+        settings.health.CopyFrom(health)
     if choices.recipe:
         settings.recipe.CopyFrom(recipe(choices.recipe))
     if choices.suites or choices.max_drop is not None:

@@ -35,8 +35,12 @@ def demo(  # noqa: PLR0917 - a command's options are its parameters
     seeds: Annotated[int, typer.Option(min=1, max=16, metavar="N", help="Trial trainings an edit.")] = 1,
     promotion: Annotated[Promotion | None, typer.Option(help="How kept edits become live [consolidated].")] = None,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=1, metavar="X", help="Allowed drop of retention; small models forget much.")
-    ] = 0.25,
+        float,
+        typer.Option(min=0, max=1, metavar="X", help="Allowed drop of retention, with confidence: it forgets much."),
+    ] = 0.35,
+    level: Annotated[
+        float, typer.Option(min=0, max=1, metavar="P", help="Chance of error that a decision allows.")
+    ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST, metavar="S", help="Everything random derives from it.")] = 0,
     learn: Annotated[bool | None, typer.Option("--learn/--no-learn", help="Teacher learns from kept edits.")] = None,
     full: Annotated[bool, typer.Option("--full", help="All documents, promoted as one update, in one round.")] = False,
@@ -77,6 +81,7 @@ def demo(  # noqa: PLR0917 - a command's options are its parameters
         seed=seed,
         learn=learn,
         max_drop=max_drop,
+        level=level,
         max_answer_tokens=32,
     )
     choices = DemoChoices(

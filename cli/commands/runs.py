@@ -10,6 +10,8 @@ import typer
 
 from cli.options import DEFAULT_AUDITOR, LARGEST, AuditorOption, JsonOption, LimitOption
 
+JUDGEMENT = "Judgement"
+
 
 class Filter(StrEnum):
     positive = "positive"
@@ -66,7 +68,7 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
         list[Path] | None, typer.Option(metavar="FILE", help="Suites of your own (.yaml, or a folder); repeatable.")
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(min=0, max=1, metavar="X", help="Allowed drop of retention, 0..1.")
+        float | None, typer.Option(min=0, max=1, metavar="X", help="Allowed drop of retention, 0..1, with confidence.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=LARGEST, metavar="N", help="Everything random derives from it.")
@@ -79,6 +81,48 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
     ] = None,
     pool_small_tasks: Annotated[
         bool | None, typer.Option("--pool-small-tasks/--refuse-small-tasks", help="Tasks of fewer than 4 questions.")
+    ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="P", help="Chance of error that a decision allows.", rich_help_panel=JUDGEMENT
+        ),
+    ] = None,
+    confirmation_seeds: Annotated[
+        int | None,
+        typer.Option(min=1, max=16, metavar="N", help="Fresh trainings to confirm on.", rich_help_panel=JUDGEMENT),
+    ] = None,
+    by_lower_bound: Annotated[
+        bool | None,
+        typer.Option("--by-lower-bound/--by-mean", help="What must exceed --threshold.", rich_help_panel=JUDGEMENT),
+    ] = None,
+    racing: Annotated[
+        bool | None,
+        typer.Option("--racing/--no-racing", help="No seeds for who cannot win.", rich_help_panel=JUDGEMENT),
+    ] = None,
+    cross_split: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="X", help="Share of updates audited anew.", rich_help_panel=JUDGEMENT),
+    ] = None,
+    min_scale: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, metavar="X", help="Smallest scale of an update.", rich_help_panel=JUDGEMENT),
+    ] = None,
+    max_drift: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="NATS", help="KL per token from the base; 0: any.", rich_help_panel=JUDGEMENT),
+    ] = None,
+    max_degenerate: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="X", help="Rise of broken answers' share.", rich_help_panel=JUDGEMENT),
+    ] = None,
+    anchors: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, metavar="N", help="Questions to re-measure the base.", rich_help_panel=JUDGEMENT),
+    ] = None,
+    accept_drift: Annotated[
+        bool | None,
+        typer.Option("--accept-drift", help="Measure anew though the base moved.", rich_help_panel=JUDGEMENT),
     ] = None,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="A name of your own for the run.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return; see `seal watch`.")] = False,
@@ -123,6 +167,16 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
                 replay_share=replay_share,
                 max_answer_tokens=max_answer_tokens,
                 pool_small_tasks=pool_small_tasks,
+                level=level,
+                confirmation_seeds=confirmation_seeds,
+                filter_by_lower_bound=by_lower_bound,
+                racing=racing,
+                cross_split_share=cross_split,
+                min_scale=min_scale,
+                max_drift=max_drift,
+                max_degenerate=max_degenerate,
+                anchors=anchors,
+                accept_drift=accept_drift,
             )
         ),
         run_id=run_id,

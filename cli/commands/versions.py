@@ -16,18 +16,22 @@ def register(app: typer.Typer) -> None:
 
 
 def list_versions(
-    limit: LimitOption = 50, auditor: AuditorOption = DEFAULT_AUDITOR, as_json: JsonOption = False
+    limit: LimitOption = 50,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Tasks x versions: what was learned and forgotten.")] = False,
+    auditor: AuditorOption = DEFAULT_AUDITOR,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the versions that were judged for promotion, newest first, and which of them is live.
 
     \b
-    Example:
+    Examples:
       seal versions
+      seal versions --matrix
     """
     from cli import asking
     from cli.execute import execute
 
-    execute(asking.versions(auditor, limit, as_json=as_json))
+    execute(asking.versions(auditor, limit, matrix=matrix, as_json=as_json))
 
 
 def rollback(

@@ -110,6 +110,40 @@ def _candidate_scored(event: pb.CandidateScored) -> list[str]:
     ]
 
 
+def _candidates_raced(event: pb.CandidatesRaced) -> list[str]:
+    if not event.stopped:
+        return []
+    who = ", ".join(short(edit.sha256) for edit in event.stopped)
+    return [
+        f"  [dim]{who} can no longer win after {plural(event.seeds_done, 'seed')}: "
+        f"{plural(event.trainings_saved, 'training')} saved[/]"
+    ]
+
+
+def _anchors_measured(event: pb.AnchorsMeasured) -> list[str]:
+    said = f"the base answers {count(event.now)} anchor questions, {count(event.first)} when it was first asked"
+    if not event.drifted:
+        return [f"  {said}"]
+    what = "measured anew from here" if event.accepted else "evaluation itself has drifted"
+    return [f"  [bold red]{said}[/]: {what}"]
+
+
+def _winners_pooled(event: pb.WinnersPooled) -> list[str]:
+    said = "[green]gain[/]" if event.passed else "[yellow]show no gain that chance does not explain[/]"
+    return [
+        f"  {plural(len(event.edits), 'winner')} with few questions together {said}: holdout "
+        f"{change(event.before, event.after)}, p = {event.p_value:.3g}, level {event.level:.3g}"
+    ]
+
+
+def _splits_swapped(event: pb.SplitsSwapped) -> list[str]:
+    return [
+        f"  [dim]splits swapped, for the record: {short(event.version)} gains {signed(event.gain_on_reward)} on reward "
+        f"questions (trials {signed(event.reward)}), its trials {signed(event.gain_on_holdout)} on holdout questions "
+        f"(confirmation {signed(event.confirmation)})[/]"
+    ]
+
+
 def _filter_decided(event: pb.FilterDecided) -> list[str]:
     return [_verdict(verdict) for verdict in event.verdicts]
 
@@ -118,7 +152,9 @@ def _verdict(verdict: pb.EditVerdict) -> str:
     said = "[green]kept[/]" if verdict.kept else "[dim]not kept[/]"
     undecided = ", undecided" if verdict.undecided else ""
     reason = f": {escape(verdict.reason)}" if verdict.reason else ""
-    return f"  {said} {short(verdict.edit.sha256)}, gain {signed(verdict.gain)}{undecided}{reason}"
+    bounds = f" [dim](p = {verdict.p_value:.2g}, {signed(verdict.lower)} to {signed(verdict.upper)})[/]"
+    tested = "" if verdict.undecided or not verdict.questions else bounds
+    return f"  {said} {short(verdict.edit.sha256)}, gain {signed(verdict.gain)}{tested}{undecided}{reason}"
 
 
 def _update_trained(event: pb.UpdateTrained) -> list[str]:
@@ -133,7 +169,7 @@ def _update_judged(event: pb.UpdateJudged) -> list[str]:
     verdict = (
         "[bold green]accepted[/]"
         if event.accepted
-        else f"[yellow]forgets too much, tried again at {event.next_scale:.0%}[/]"
+        else f"[yellow]tried again at {event.next_scale:.0%}[/]"
         if event.next_scale
         else "[bold red]rejected[/]"
     )
@@ -166,6 +202,8 @@ def _round_finished(event: pb.RoundFinished) -> list[str]:
         text += (
             f", mean gain {signed(event.mean_reward)} in the trial, {signed(event.mean_confirmation)} at confirmation"
         )
+    if event.trainings_saved:
+        text += f"; racing saved {event.trainings_saved} of {plural(event.trainings_planned, 'trial training')}"
     return [f"{text}; live {short(event.live_version)}"]
 
 
@@ -192,6 +230,10 @@ WRITERS: dict[str, Callable[[Any], list[str]]] = {
     "candidate_trained": _candidate_trained,
     "candidate_failed": _candidate_failed,
     "candidate_scored": _candidate_scored,
+    "candidates_raced": _candidates_raced,
+    "anchors_measured": _anchors_measured,
+    "winners_pooled": _winners_pooled,
+    "splits_swapped": _splits_swapped,
     "filter_decided": _filter_decided,
     "update_trained": _update_trained,
     "update_judged": _update_judged,

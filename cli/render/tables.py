@@ -129,6 +129,27 @@ def versions(entries: Sequence[pb.LineageEntry]) -> RenderableType:
     return made
 
 
+def forgetting(entries: Sequence[pb.LineageEntry], summary: pb.Forgetting) -> RenderableType:
+    """The forgetting matrix, tasks x versions from the oldest on, and what it comes to for the live version."""
+    shown = [entry for entry in reversed(entries) if entry.task_scores]
+    scores = [{score.task_id: score.score for score in entry.task_scores} for entry in shown]
+    tasks = dict.fromkeys(task_id for row in scores for task_id in row)
+    made = table("holdout questions of", *(f">{short(entry.version)}{_live(entry)}" for entry in shown))
+    for task_id in tasks:
+        made.add_row(escape(task_id), *(count(row.get(task_id)) for row in scores))
+    if not summary.tasks:
+        return Group(made, "No task that the live version was taught has been asked again since.")
+    return Group(
+        made,
+        f"Of {plural(summary.tasks, 'task')} asked again since it was learned: average forgetting "
+        f"{signed(summary.average_forgetting)}, backward transfer {signed(summary.backward_transfer)}",
+    )
+
+
+def _live(entry: pb.LineageEntry) -> str:
+    return " (live)" if entry.live else ""
+
+
 def run_state(state: pb.RunState.ValueType) -> str:
     return f"[{RUN_COLOURS.get(state, 'default')}]{state_of_run(state)}[/]"
 

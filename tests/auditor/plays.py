@@ -70,6 +70,9 @@ def settings(**changes: Any) -> dict[str, Any]:
         "promotion": "PROMOTION_MODE_SEQUENTIAL",
         # One of the ten known things may be forgotten, with all that chance makes of it; two may not.
         "retention": {"suites": ["known"], "max_drop": 0.35},
+        # What is not under test is not asked twice.
+        "health": {"anchors": 0},
+        "cross_split_share": 0,
         "seed": 7,
         **changes,
     }

@@ -174,8 +174,8 @@ async def test_second_round_starts_from_what_was_promoted_and_replays_it(tmp_pat
     assert update.version.parent_version == live
     assert update.version.replay_share == pytest.approx(0.2)
     judged = of_kind(second, "update_judged")[0]
-    # The ten known items, and the five holdout questions of the task that was accepted before.
-    assert judged.retention_after.questions == 15
+    # The ten known items, and all ten questions of the task that was accepted before.
+    assert judged.retention_after.questions == 20
     assert (
         of_kind(second, "round_started")[1].policy_version == of_kind(second, "policy_learned")[0].policy.policy_version
     )

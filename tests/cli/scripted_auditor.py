@@ -17,6 +17,7 @@ from common.rpc.interceptors import CallInterceptor
 EDIT = "3fa9c1" + "a" * 58
 OTHER = "b7d2e0" + "c" * 58
 LIVE = "81c0d2" + "d" * 58
+FAQ_SCORE = pb.TaskScore(task_id="faq", score=pb.Score(questions=7, correct=3))
 HASH = "5b" * 32
 
 
@@ -243,9 +244,12 @@ class ScriptedAuditor(auditor_pb2_grpc.AuditorServiceServicer):
     ) -> pb.AuditorServiceListVersionsResponse:
         return pb.AuditorServiceListVersionsResponse(
             versions=[
-                pb.LineageEntry(version=LIVE, parent_version="base", number=1, live=True, task_ids=["faq"]),
+                pb.LineageEntry(
+                    version=LIVE, parent_version="base", number=1, live=True, task_ids=["faq"], task_scores=[FAQ_SCORE]
+                ),
                 pb.LineageEntry(version="base", previous=True),
-            ]
+            ],
+            forgetting=pb.Forgetting(tasks=1, average_forgetting=0.2, backward_transfer=-0.1),
         )
 
     async def Ask(self, request: pb.AskRequest, context: object) -> pb.AskResponse:

@@ -93,6 +93,27 @@ def test_a_bad_file_is_refused_before_anybody_is_asked(seal: Seal, tmp_path: Pat
     assert f"{bad}:7: tau[0].answers needs at least 1" in outcome.err
 
 
+def test_settings_of_the_judgement_become_the_request(asked: Seal, servicer: ScriptedAuditor, tmp_path: Path) -> None:
+    options = "--level 0.1 --confirmation-seeds 3 --by-lower-bound --no-racing --min-scale 0.25 --cross-split 1"
+    health = "--max-drift 0.5 --max-degenerate 0.2 --anchors 0 --accept-drift"
+    assert asked("run", str(task_file(tmp_path)), *options.split(), *health.split()).code == 0
+    request = servicer.requests[0]
+    assert isinstance(request, pb.StartRunRequest)
+    settings = request.settings
+    assert (settings.level, settings.confirmation_seeds, settings.min_scale) == (0.1, 3, 0.25)
+    assert (settings.filter_by_lower_bound, settings.racing, settings.accept_drift) == (True, False, True)
+    assert settings.HasField("racing")
+    assert settings.cross_split_share == 1
+    assert (settings.health.max_drift, settings.health.max_degenerate) == (0.5, 0.2)
+    assert settings.health.HasField("anchors")
+
+
+def test_matrix_shows_what_was_forgotten(asked: Seal) -> None:
+    outcome = asked("versions", "--matrix")
+    assert "3 of 7" in outcome.out
+    assert "average forgetting +0.20, backward transfer -0.10" in outcome.out
+
+
 def test_a_refusal_names_the_task_and_not_its_place(asked: Seal, tmp_path: Path) -> None:
     outcome = asked("run", str(task_file(tmp_path, questions=2)))
     assert outcome.code == 2

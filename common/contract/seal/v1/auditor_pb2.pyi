@@ -273,25 +273,33 @@ class HealthSettings(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_DRIFT_FIELD_NUMBER: _builtins.int
+    ANCHORS_FIELD_NUMBER: _builtins.int
     MAX_DEGENERATE_FIELD_NUMBER: _builtins.int
     max_drift: _builtins.float
     """Largest mean KL per token from the frozen base on the anchor prompts, in nats; 0: not bounded."""
+    anchors: _builtins.int
+    """Questions of the run's suites that the frozen base is asked again when a run begins, at most 1,000; 0: none."""
     max_degenerate: _builtins.float
     """Largest rise, against the parent, of the share of answers that are empty, repeat themselves or were cut off, 0..1."""
     def __init__(
         self,
         *,
         max_drift: _builtins.float | None = ...,
+        anchors: _builtins.int | None = ...,
         max_degenerate: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_degenerate", b"_max_degenerate", "_max_drift", b"_max_drift", "max_degenerate", b"max_degenerate", "max_drift", b"max_drift"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_anchors", b"_anchors", "_max_degenerate", b"_max_degenerate", "_max_drift", b"_max_drift", "anchors", b"anchors", "max_degenerate", b"max_degenerate", "max_drift", b"max_drift"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_degenerate", b"_max_degenerate", "_max_drift", b"_max_drift", "max_degenerate", b"max_degenerate", "max_drift", b"max_drift"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anchors", b"_anchors", "_max_degenerate", b"_max_degenerate", "_max_drift", b"_max_drift", "anchors", b"anchors", "max_degenerate", b"max_degenerate", "max_drift", b"max_drift"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__anchors: _TypeAlias = _typing.Literal["anchors"]  # noqa: Y015
+    _WhichOneofArgType__anchors: _TypeAlias = _typing.Literal["_anchors", b"_anchors"]  # noqa: Y015
     _WhichOneofReturnType__max_degenerate: _TypeAlias = _typing.Literal["max_degenerate"]  # noqa: Y015
     _WhichOneofArgType__max_degenerate: _TypeAlias = _typing.Literal["_max_degenerate", b"_max_degenerate"]  # noqa: Y015
     _WhichOneofReturnType__max_drift: _TypeAlias = _typing.Literal["max_drift"]  # noqa: Y015
     _WhichOneofArgType__max_drift: _TypeAlias = _typing.Literal["_max_drift", b"_max_drift"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anchors) -> _WhichOneofReturnType__anchors | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_degenerate) -> _WhichOneofReturnType__max_degenerate | None: ...
     @_typing.overload
@@ -1318,10 +1326,13 @@ class AnchorsMeasured(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     UNSTABLE_FIELD_NUMBER: _builtins.int
     DRIFTED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
     changed: _builtins.int
     """Answers that differ from the first measurement, and between the two of now."""
     unstable: _builtins.int
     drifted: _builtins.bool
+    accepted: _builtins.bool
+    """The run was ordered to go on: answers from before count no longer."""
     @_builtins.property
     def first(self) -> Global___Score:
         """Score on the anchors when it was first measured, and twice now."""
@@ -1339,10 +1350,11 @@ class AnchorsMeasured(_message.Message):
         changed: _builtins.int = ...,
         unstable: _builtins.int = ...,
         drifted: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "now", b"now", "repeated", b"repeated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "drifted", b"drifted", "first", b"first", "now", b"now", "repeated", b"repeated", "unstable", b"unstable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "changed", b"changed", "drifted", b"drifted", "first", b"first", "now", b"now", "repeated", b"repeated", "unstable", b"unstable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
