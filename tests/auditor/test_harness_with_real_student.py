@@ -107,6 +107,9 @@ async def test_every_document_gets_the_mark_that_lm_eval_gives_the_exported_adap
         said = texts(ledger, [result.after for result in results])
     before = {(r.suite_id, r.item_id): r.score_before for r in results}
     after = {(r.suite_id, r.item_id): r.score_after for r in results}
+    for name in METRICS:
+        of = [key for key in after if key[0] == f"lm_eval:{name}"]
+        print(f"{name}: {sum(before[key] for key in of)} of {len(of)} before, {sum(after[key] for key in of)} after")
     adapter = tmp_path / "store" / "adapters" / judged.version
     assert len(after) == 32
     assert after == by_lm_eval(monkeypatch, adapter)
