@@ -6,6 +6,7 @@ import re
 
 from pydantic import Field, field_validator
 
+from auditor.graders.config import CommandConfig, JudgeConfig, Name
 from auditor.tasks import Settings
 from common.config import Config, ServiceConfig
 
@@ -66,4 +67,6 @@ class AuditorConfig(ServiceConfig):
     settings: Settings = Field(default=Settings(), description="what a run takes where its request says nothing")
     filter: FilterConfig = FilterConfig()
     policy: PolicyRules = PolicyRules()
+    judges: dict[Name, JudgeConfig] = Field(default_factory=dict, description="language models that mark answers")
+    commands: dict[Name, CommandConfig] = Field(default_factory=dict, description="programs that mark answers")
     max_queued_runs: int = Field(default=100, ge=1)

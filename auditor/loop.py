@@ -77,6 +77,7 @@ async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
         crew.student,
         crew.recorder,
         journal,
+        crew.graders,
         identity=start.record.student,
         max_answer_tokens=order.settings.max_answer_tokens,
     )
