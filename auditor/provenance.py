@@ -169,8 +169,9 @@ def question_result(
         version_after=version_after,
         seed=seed,
         grader=item.grader.kind if item else None,
-        lexical_before=contains(content[c.before], item) if item and judged else None,
-        lexical_after=contains(content[c.after], item) if item and judged else None,
+        # Of an erased answer there is nothing to say.
+        lexical_before=contains(content[c.before], item) if item and judged and content[c.before] else None,
+        lexical_after=contains(content[c.after], item) if item and judged and content[c.after] else None,
     )
 
 

@@ -8,6 +8,7 @@ that is still not over after SECONDS ends the run with the item's name: no mark 
 from __future__ import annotations
 
 import asyncio
+import string
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
 import regex
@@ -17,8 +18,9 @@ from common.errors import NotPossible
 
 SECONDS = 2.0
 TRIAL_SECONDS = 0.2
-# Long runs of what patterns like to repeat, with an end that makes them go back.
-TRIALS = tuple(unit * 400 + "\u0000!" for unit in ("a", "1", " ", "a ", "ab1 ", ".", "a,"))
+# Long runs of what patterns like to repeat, with an end that makes them go back. Then every character that may have to
+# be there, for a search gives up at once where one is missing.
+TRIALS = tuple(unit * 400 + "\u0000" + string.printable for unit in ("a", "1", " ", "a ", "ab1 ", ".", "a,"))
 
 
 def matches(answer: str, patterns: Iterable[str], seconds: float) -> bool:
