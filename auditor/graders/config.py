@@ -42,11 +42,11 @@ class CommandConfig(Config):
     timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
     memory_mib: int = Field(default=1_024, ge=16, description="address space of one process")
     max_file_mib: int = Field(default=64, ge=1, description="size of one file")
-    max_processes: int = Field(default=64, ge=1)
+    max_processes: int = Field(default=64, ge=1, description="held in sandbox namespaces, unless the auditor is root")
     concurrency: int = Field(default=1, ge=1, le=64)
     sandbox: Sandbox = Sandbox.NAMESPACES
     network: bool = Field(default=False, description="leave the network open")
     readable: tuple[Path, ...] = Field(
         default=(), max_length=64, description="folders and files beside the system's own"
     )
-    environment: dict[str, str] = Field(default_factory=dict, description="variables, beside PATH, HOME and LANG")
+    environment: dict[str, str] = Field(default_factory=dict, description="variables, beside HOME and TMPDIR")

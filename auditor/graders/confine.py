@@ -5,8 +5,9 @@ the command has process, user, IPC and host name spaces of its own, no network b
 no capability, and dies with all its children when it ends, when its time is up, or when this program is killed. In
 this one and in "landlock" it can open nothing but the system's programs and libraries, what is listed as readable, and
 its own folder, which alone it can write to. In all of them it has a session of its own, no environment but what is
-given, and limits of memory, processor time, file size and processes. Everything is set up between fork and exec of
-this single-threaded program, so that nothing of it happens inside the auditor.
+given, and limits of memory, processor time and file size; in "namespaces" also of processes, unless it is root's.
+Everything is set up between fork and exec of this single-threaded program, so that nothing of it happens inside the
+auditor.
 """
 
 from __future__ import annotations
@@ -180,15 +181,17 @@ def start(spec: Spec) -> NoReturn:
 
 
 def limit(spec: Spec) -> None:
-    seconds = math.ceil(spec["timeout_seconds"]) + 1
-    for what, most in (
-        (resource.RLIMIT_AS, spec["memory_bytes"]),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, spec["file_bytes"]),
-        (resource.RLIMIT_NPROC, spec["processes"]),
-        (resource.RLIMIT_NOFILE, 256),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    limits = {
+        resource.RLIMIT_AS: spec["memory_bytes"],
+        resource.RLIMIT_CPU: math.ceil(spec["timeout_seconds"]) + 1,
+        resource.RLIMIT_FSIZE: spec["file_bytes"],
+        resource.RLIMIT_NOFILE: 256,
+        resource.RLIMIT_CORE: 0,
+    }
+    if spec["sandbox"] == "namespaces":
+        # Counted by user and user namespace: this program and its init are in it. Elsewhere the auditor's own would be.
+        limits[resource.RLIMIT_NPROC] = spec["processes"] + 2
+    for what, most in limits.items():
         _, hard = resource.getrlimit(what)
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (bound, bound))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,12 +18,14 @@ from typing import Any
 import psutil
 import pytest
 
+from auditor.graders import confine
 from auditor.graders.config import CommandConfig
 from auditor.recorder import Recorder
 from common.errors import InvalidConfig, NotPossible
 from tests.auditor.graders.items import graders, item, submitted
 
 PYTHON = "/usr/bin/python3"
+NOBODY = 65_534
 SUM = item("COMMAND", "KEY-42", question="Write code that prints 42.")
 
 
@@ -181,10 +187,38 @@ async def test_a_command_sees_no_other_process_and_has_no_power(own: Recorder) -
     assert await mark(own, "sh", "-c", probe) == 1
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="the kernel counts no processes of root's")
-async def test_processes_are_limited(own: Recorder) -> None:
-    script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 3 & done || exit 1"
-    assert await mark(own, "sh", "-c", script, max_processes=4) == 0
+@needs_python
+@pytest.mark.parametrize(("children", "right"), [(3, True), (4, False)])
+def test_processes_are_limited(children: int, right: bool) -> None:
+    """As a user that is not root, whose processes the kernel does not count."""
+    script = f"for i in $(seq {children}); do sleep 1 & done; wait"
+    root = os.getuid() == 0
+    with tempfile.TemporaryDirectory() as place:
+        program = Path(shutil.copy(confine.__file__, place))
+        folder = Path(place, "own")
+        folder.mkdir()
+        for path in (Path(place), folder) if root else ():
+            os.chown(path, NOBODY, NOBODY)
+        spec: confine.Spec = {
+            "argv": ["sh", "-c", script],
+            "folder": str(folder),
+            "environment": {},
+            "sandbox": "namespaces",
+            "network": False,
+            "readable": [],
+            "timeout_seconds": 20,
+            "memory_bytes": 512 << 20,
+            "file_bytes": 1 << 20,
+            "processes": 4,
+        }
+        argv = [PYTHON, "-I", "-S", str(program), json.dumps(spec)]
+        if root:
+            done = subprocess.run(argv, capture_output=True, check=False, user=NOBODY, group=NOBODY, extra_groups=[])
+        else:
+            done = subprocess.run(argv, capture_output=True, check=False)
+    found = json.loads(done.stdout)
+    assert found["outcome"] == "exit"
+    assert (found["status"] == 0) is right
 
 
 async def test_a_command_that_is_not_there_is_an_error_and_no_mark(own: Recorder) -> None:
