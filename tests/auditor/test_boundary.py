@@ -11,6 +11,7 @@ from google.protobuf.json_format import ParseDict
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from auditor.keys import GraderKind
 from auditor.requests import StartRun
 from auditor.suite_files import built_in_suites, read_suite
 from auditor.tasks import Settings
@@ -191,6 +192,18 @@ def test_missing_settings_take_the_auditors_defaults() -> None:
 def test_built_in_suite_is_large_enough() -> None:
     general = next(suite for suite in built_in_suites() if suite.suite_id == "general")
     assert len(general.items) >= 40
+
+
+def test_a_suite_file_names_graders_as_task_files_do(tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_text(
+        "id: x\nitems:\n"
+        "  - {id: a, question: 'How far?', answers: ['5'], grader: {kind: numeric, tolerance: 0.5}}\n"
+        "  - {id: b, question: 'Who?', answers: [me], options: [me, you], grader: choice}\n"
+    )
+    first, second = read_suite(file).items
+    assert (first.grader.kind, first.grader.tolerance) == (GraderKind.NUMERIC, 0.5)
+    assert (second.grader.kind, second.options) == (GraderKind.CHOICE, ("me", "you"))
 
 
 @pytest.mark.parametrize(
