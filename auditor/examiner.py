@@ -59,6 +59,10 @@ class Group:
         """What is asked for each item: a prompt, or of a choice the options to be scored. Equal ones have equal ids."""
         return [self._question(item) for item in self.items]
 
+    def prompts(self) -> list[Prompt]:
+        """One prompt an item that is answered in words; choices are not."""
+        return [question for question in self.questions() if isinstance(question, Prompt)]
+
     def _question(self, item: EvaluationItem) -> Prompt | Continuation:
         if item.grader.kind is GraderKind.CHOICE:
             return continuation_of(self.topic, item)
@@ -148,7 +152,7 @@ class Examiner:
     async def examine(self, versions: Sequence[str], groups: Sequence[Group], progress: OnProgress) -> dict[str, Paper]:
         """Every version's paper. One call to the student for all that was not asked before, and one for all choices."""
         questions = {name_of(question): question for group in groups for question in group.questions()}
-        keys = {(version, name): self._key(version, q) for version in versions for name, q in questions.items()}
+        keys = {(version, name): self._key_of(version, q) for version in versions for name, q in questions.items()}
         known = await self._recorder.run(self._recorder.ledger.recall, list(keys.values()))
         missing: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for version in dict.fromkeys(versions):
@@ -275,14 +279,18 @@ class Examiner:
         for version in trusted:
             for question in questions:
                 text, finish = answers[version, name_of(question)]
-                key, liveness = self._key(version, question), proofs[version].liveness
+                key, liveness = self._key_of(version, question), proofs[version].liveness
                 rows.append(GivenAnswer(key=key, version=version, liveness=liveness, text=text, finish=finish))
         await self._recorder.run(self._recorder.ledger.remember, rows)
 
-    def _key(self, version: str, question: Prompt | Continuation) -> str:
+    def _key_of(self, version: str, question: Prompt | Continuation) -> str:
         """A choice does not depend on sampling."""
-        how = "choice" if isinstance(question, Continuation) else self._sampling_name()
-        return digest_of([version, name_of(question), self._identity, how]).sha256
+        if isinstance(question, Continuation):
+            return digest_of([version, question.continuation_id, self._identity, "choice"]).sha256
+        return self._key(version, question.prompt_id)
+
+    def _key(self, version: str, prompt: str) -> str:
+        return digest_of([version, prompt, self._identity, self._sampling_name()]).sha256
 
     def _sampling_name(self) -> str:
         return digest_of(self._sampling).sha256
