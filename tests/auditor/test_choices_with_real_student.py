@@ -1,4 +1,4 @@
-"""Choices asked of the real small model through the real student: the same options win as without any of our code."""
+"""Choices asked through the real student: the same options win as with transformers alone, and a real model knows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from auditor.tasks import EvaluationItem, Split
 from auditor.watch import Watchers
 from common.contract.seal.v1 import student_pb2_grpc
 from common.lora.proof import Liveness
+from common.models.config import ModelConfig
 from common.models.resolve import resolve_model
 from common.prompting import SYSTEM_PROMPT
 from common.rpc.client import open_channel
@@ -26,8 +27,7 @@ from common.rpc.server import running
 from student.config import DEFAULT_MODEL, StudentConfig
 from student.servicer import StudentServicer
 from student.student import Student
-
-pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+from tests.support.tiny_model import make_tiny_model, tiny_config
 
 QUESTIONS = {
     "What is the capital of France?": ("Paris", "Oslo", "Cairo", "Lima"),
@@ -51,10 +51,16 @@ ITEMS = [
 ]
 
 
-async def examined(folder: Path) -> dict[str, str]:
+async def examined(folder: Path, model: ModelConfig) -> dict[str, str]:
     """What the auditor has as the base's choice, by question."""
     config = StudentConfig.model_validate(
-        {"listen": "127.0.0.1:0", "metrics_listen": "", "grace_seconds": 0, "store": folder / "store"}
+        {
+            "listen": "127.0.0.1:0",
+            "metrics_listen": "",
+            "grace_seconds": 0,
+            "store": folder / "store",
+            "model": model.model_dump(),
+        }
     )
     real = Student(config)
     servicer = StudentServicer(real)
@@ -76,9 +82,9 @@ async def examined(folder: Path) -> dict[str, str]:
             paper = (await examiner.examine(["base"], [group], lambda _: None))["base"]
             await channel.close()
         assert paper.liveness is Liveness.BASE
-        result = paper.result(group)
-        assert result.score.correct >= 5
-        texts = {mark.item_id: (recorder.ledger.payload(mark.answer) or b"").decode() for mark in result.marks}
+        marks = paper.result(group).marks
+        texts = {mark.item_id: (recorder.ledger.payload(mark.answer) or b"").decode() for mark in marks}
+        assert [mark.score for mark in marks] == [texts[item.item_id] == item.answers[0] for item in ITEMS]
         return {item.question: texts[item.item_id] for item in ITEMS}
     finally:
         await real.close()
@@ -86,14 +92,15 @@ async def examined(folder: Path) -> dict[str, str]:
         recorder.ledger.close()
 
 
-def by_transformers() -> dict[str, str]:
+def by_transformers(config: ModelConfig) -> dict[str, str]:
     """The likeliest options, from transformers alone: one forward pass an option, log-probabilities summed."""
-    folder = resolve_model(DEFAULT_MODEL)
+    folder = resolve_model(config.model, cache_dir=config.cache_dir)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    system = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
     best = {}
     for question, options in QUESTIONS.items():
-        turns = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
+        turns = [*system, {"role": "user", "content": question}]
         text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
         likelihoods = {}
@@ -107,4 +114,14 @@ def by_transformers() -> dict[str, str]:
 
 
 async def test_the_likeliest_option_is_the_one_that_transformers_finds(tmp_path: Path) -> None:
-    assert await examined(tmp_path) == by_transformers()
+    tiny = tiny_config(make_tiny_model(tmp_path / "model"))
+    assert await examined(tmp_path, tiny) == by_transformers(tiny)
+
+
+@pytest.mark.model
+@pytest.mark.timeout(900)
+async def test_the_real_small_model_knows_what_dogs_do(tmp_path: Path) -> None:
+    real = ModelConfig(model=DEFAULT_MODEL, threads=1, system_prompt=SYSTEM_PROMPT)
+    found = await examined(tmp_path, real)
+    assert found == by_transformers(real)
+    assert sum(found[item.question] == item.answers[0] for item in ITEMS) >= 5
