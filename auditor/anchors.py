@@ -13,6 +13,7 @@ from auditor import events as e
 from auditor.crew import Work, answers_of
 from auditor.examiner import Group, Marked
 from auditor.journal import Kept
+from auditor.keys import GraderKind
 from auditor.peers import BASE
 from auditor.tasks import Split
 from common.errors import NotPossible
@@ -20,9 +21,17 @@ from common.metrics import timed
 
 
 def anchors(work: Work) -> Group | None:
-    """Questions of the run's suites, as many as the settings say, by their hashes; None if there are none."""
+    """Questions of the run's suites, as many as the settings say, by their hashes; None if there are none.
+
+    Only those that are answered in words and marked without help: what a judge says may move by itself.
+    """
     items = sorted(
-        {item.content_hash: item for suite in work.order.suites for item in suite.items}.values(),
+        {
+            item.content_hash: item
+            for suite in work.order.suites
+            for item in suite.items
+            if item.grader.kind not in (GraderKind.CHOICE, GraderKind.JUDGE, GraderKind.COMMAND)
+        }.values(),
         key=lambda item: item.content_hash,
     )[: work.order.settings.health.anchors]
     # Items of several suites may share an id; here the place in the order names them.

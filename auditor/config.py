@@ -6,6 +6,7 @@ import re
 
 from pydantic import Field, field_validator
 
+from auditor.graders.config import CommandConfig, JudgeConfig, Name
 from auditor.harness.config import HarnessConfig
 from auditor.tasks import Settings
 from common.config import Config, ServiceConfig
@@ -68,4 +69,6 @@ class AuditorConfig(ServiceConfig):
     filter: FilterConfig = FilterConfig()
     policy: PolicyRules = PolicyRules()
     lm_eval: HarnessConfig = Field(default=HarnessConfig(), description="suites of lm-evaluation-harness")
+    judges: dict[Name, JudgeConfig] = Field(default_factory=dict, description="language models that mark answers")
+    commands: dict[Name, CommandConfig] = Field(default_factory=dict, description="programs that mark answers")
     max_queued_runs: int = Field(default=100, ge=1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from auditor.events import RunStarted, VersionScored
 from auditor.examiner import Examiner, Group, Marked
 from auditor.findings import Comparison, Mark
+from auditor.graders.desk import Graders
 from auditor.journal import Journal, Kept
 from auditor.measures import Measure
 from auditor.moves import Moves
@@ -31,6 +32,7 @@ class Crew:
     recorder: Recorder
     views: Views
     moves: Moves
+    graders: Graders
     config_sha256: str
     forbidden: tuple[str, ...]
     max_kept_per_context: int

@@ -1,8 +1,9 @@
-"""Asks versions the questions of an evaluation and marks the answers. Keys stay here: the student gets prompts alone.
+"""Asks versions the questions of an evaluation and has the answers marked. Keys stay here: the student gets prompts.
 
 An answer is asked once: it is cached under (version, prompt, the student's model and prompt template, sampling), so a
-baseline costs nothing the second time. Answers of a version whose liveness proof is INVALID are never marked and never
-cached: such a version has no score at all. The loop's steps call this.
+baseline costs nothing the second time. Of a choice the answer is the option that the version finds likeliest, cached
+under (version, prompt, options, model and template). Answers of a version whose liveness proof is INVALID are never
+marked and never cached: such a version has no score at all. The loop's steps call this.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import Protocol, TypeVar
 
-from auditor import grading
 from auditor.findings import Comparison, Mark, Score
+from auditor.graders.choice import chosen, continuation_of
+from auditor.graders.desk import Graders, is_silent
+from auditor.graders.port import Submission
 from auditor.journal import Journal
+from auditor.keys import GraderKind
 from auditor.ledger.store import GivenAnswer, texts
-from auditor.peers import AnswerOrder, prompt_of
+from auditor.peers import AnswerOrder, Continuation, ScoreOrder, prompt_of
 from auditor.ports import OnProgress, Student
 from auditor.recorder import Recorder
 from auditor.tasks import EvaluationItem, Measured, Split, Suite, Task
@@ -26,10 +30,11 @@ from common.errors import NotPossible
 from common.lora.proof import Liveness, LivenessProof
 from common.prompting import ask
 from common.types import Conversation, Prompt, Sampling
-from common.versions import Answer, AnswerPurpose
+from common.versions import AnswerPurpose, ScoredContinuation
 
 T = TypeVar("T")
 MAX_PROMPTS, MAX_VERSIONS = 4_096, 64  # of one AnswerRequest
+MAX_CONTINUATIONS = 256  # of one LogLikelihoodRequest; with all their options they fit a message
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,19 @@ class Group:
     def title(self) -> str:
         return self.suite_id or self.task_id
 
+    def questions(self) -> list[Prompt | Continuation]:
+        """What is asked for each item: a prompt, or of a choice the options to be scored. Equal ones have equal ids."""
+        return [self._question(item) for item in self.items]
+
     def prompts(self) -> list[Prompt]:
-        """One prompt an item; equal questions have equal ids."""
-        asked = [ask(self.topic, item.question) for item in self.items]
-        return [prompt_of(conversation, _prompt_sha256(conversation)) for conversation in asked]
+        """One prompt an item that is answered in words; choices are not."""
+        return [question for question in self.questions() if isinstance(question, Prompt)]
+
+    def _question(self, item: EvaluationItem) -> Prompt | Continuation:
+        if item.grader.kind is GraderKind.CHOICE:
+            return continuation_of(self.topic, item)
+        conversation = ask(self.topic, item.question)
+        return prompt_of(conversation, _prompt_sha256(conversation))
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,7 @@ class Examiner:
         student: Student,
         recorder: Recorder,
         journal: Journal,
+        graders: Graders,
         *,
         identity: str,
         max_answer_tokens: int,
@@ -153,11 +168,13 @@ class Examiner:
         self._recorder = recorder
         self._journal = journal
         self._measuring = measuring
+        self._graders = graders
         self._identity = identity
         self._sampling = Sampling(max_new_tokens=max_answer_tokens)
 
     async def examine(self, versions: Sequence[str], groups: Sequence[Group], progress: OnProgress) -> dict[str, Paper]:
-        """Every version's paper. One call to the student for all that has not been asked before, and measures' own."""
+        """Every version's paper. One call to the student for all that was not asked before, one for all choices, and
+        measures' own."""
         asked = [group for group in groups if group.measured is None]
         measured = [group for group in groups if group.measured is not None]
         papers = await self._questions(versions, asked, progress) if asked else {}
@@ -170,38 +187,40 @@ class Examiner:
     async def _questions(
         self, versions: Sequence[str], groups: Sequence[Group], progress: OnProgress
     ) -> dict[str, Paper]:
-        prompts = {prompt.prompt_id: prompt for group in groups for prompt in group.prompts()}
-        keys = {(version, name): self._key(version, name) for version in versions for name in prompts}
+        questions = {name_of(question): question for group in groups for question in group.questions()}
+        keys = {(version, name): self._key_of(version, q) for version in versions for name, q in questions.items()}
         known = await self._recorder.run(self._recorder.ledger.recall, list(keys.values()))
         missing: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for version in dict.fromkeys(versions):
-            unasked = tuple(name for name in prompts if keys[version, name] not in known)
+            unasked = tuple(name for name in questions if keys[version, name] not in known)
             if unasked:
                 missing[unasked].append(version)
         proofs: dict[str, LivenessProof] = {}
         for unasked, asked in missing.items():
-            proofs |= await self._ask([prompts[name] for name in unasked], asked, progress)
+            proofs |= await self._ask([questions[name] for name in unasked], asked, progress)
         known = await self._recorder.run(self._recorder.ledger.recall, list(keys.values()))
         answers = await self._recorder.run(texts, self._recorder.ledger, [row.answer for row in known.values()])
-        papers = {}
+        papers: dict[str, Paper] = {}
+        given: dict[str, dict[str, tuple[str, str]]] = {}
         for version in versions:
             proof = proofs.get(version)
-            rows = {name: known[keys[version, name]] for name in prompts if keys[version, name] in known}
+            rows = {name: known[keys[version, name]] for name in questions if keys[version, name] in known}
             if proof is not None and proof.liveness is Liveness.INVALID:
                 papers[version] = Paper(version, Liveness.INVALID, proof, False, {})
                 continue
             liveness = proof.liveness if proof is not None else next(iter(rows.values())).liveness
-            given = {name: (row.answer, answers[row.answer]) for name, row in rows.items()}
-            results = {group.name: mark(group, given) for group in groups}
-            papers[version] = Paper(version, liveness, proof, proof is None, results)
+            given[version] = {name: (row.answer, answers[row.answer]) for name, row in rows.items()}
+            papers[version] = Paper(version, liveness, proof, proof is None, {})
+        for version, results in (await self._marked(groups, given)).items():
+            papers[version] = replace(papers[version], results=results)
         return papers
 
     async def ask_again(self, version: str, group: Group, occasion: str) -> Marked:
-        """A version's result on a group, asked anew; neither taken from the cache nor put there.
+        """A version's result on a group of questions without options, asked anew; neither from the cache nor put there.
 
         occasion: what tells this time of asking from every other of the run. Raises NotPossible as `Paper.result` does.
         """
-        prompts = {prompt.prompt_id: prompt for prompt in group.prompts()}
+        prompts = {question.prompt_id: question for question in group.questions() if isinstance(question, Prompt)}
         order = AnswerOrder(
             request_id=self._journal.request_id("again", [occasion, version, list(prompts)]),
             purpose=AnswerPurpose.AUDIT,
@@ -212,7 +231,8 @@ class Examiner:
         progress = self._journal.progress("answering", 0, "")
         given = await self._gather(order, progress)
         kept = {text: await self._recorder.run(self._recorder.ledger.keep, text) for text in set(given.values())}
-        return mark(group, {name: (kept[text], text) for name, text in given.items()})
+        said = {version: {name: (kept[text], text) for name, text in given.items()}}
+        return (await self._marked([group], said))[version][group.name]
 
     async def _gather(self, order: AnswerOrder, progress: OnProgress) -> dict[str, str]:
         """One version's answers by prompt. Raises NotPossible."""
@@ -226,53 +246,112 @@ class Examiner:
                 given[event.prompt_id] = event.text
         if not _proven(version, proofs):
             raise invalid(version)
-        _complete(order, version, given.keys())
+        _complete([prompt.prompt_id for prompt in order.prompts], version, given.keys())
         return given
 
+    async def _marked(
+        self, groups: Sequence[Group], given: Mapping[str, Mapping[str, tuple[str, str]]]
+    ) -> dict[str, dict[str, Marked]]:
+        """Results by version and name of group, all marked at once; given: (digest, text) by version and question."""
+        papers = {
+            version: [[*map(submission_of, group.items, group.questions(), repeat(said))] for group in groups]
+            for version, said in given.items()
+        }
+        every = [submission for paper in papers.values() for part in paper for submission in part]
+        scores = iter(await self._graders.mark(every))
+        return {
+            version: {
+                group.name: marked(group, part, list(islice(scores, len(part))))
+                for group, part in zip(groups, paper, strict=True)
+            }
+            for version, paper in papers.items()
+        }
+
     async def _ask(
-        self, prompts: Sequence[Prompt], versions: Sequence[str], progress: OnProgress
+        self, questions: Sequence[Prompt | Continuation], versions: Sequence[str], progress: OnProgress
     ) -> dict[str, LivenessProof]:
+        """Each version's proof; of several the one that is INVALID, if any is."""
         proofs: dict[str, LivenessProof] = {}
+        prompts = [question for question in questions if isinstance(question, Prompt)]
+        choices = [question for question in questions if isinstance(question, Continuation)]
         for some_versions in batches(versions, MAX_VERSIONS):
-            for some_prompts in batches(prompts, MAX_PROMPTS):
-                content = {"versions": some_versions, "prompts": [prompt.prompt_id for prompt in some_prompts]}
-                order = AnswerOrder(
-                    request_id=self._journal.request_id("answer", [self._identity, content, self._sampling_name()]),
-                    purpose=AnswerPurpose.AUDIT,
-                    prompts=tuple(some_prompts),
-                    versions=tuple(some_versions),
-                    sampling=self._sampling,
-                )
-                for version, proof in (await self._collect(order, progress)).items():
+            calls = [
+                *(self._answer(part, some_versions, progress) for part in batches(prompts, MAX_PROMPTS)),
+                *(self._choose(part, some_versions, progress) for part in batches(choices, MAX_CONTINUATIONS)),
+            ]
+            for call in calls:
+                for version, proof in (await call).items():
                     if version not in proofs or proofs[version].liveness is not Liveness.INVALID:
                         proofs[version] = proof
         return proofs
 
-    async def _collect(self, order: AnswerOrder, progress: OnProgress) -> dict[str, LivenessProof]:
-        """Caches what one call brings, all or none: a call that is made again is the same call."""
+    async def _answer(
+        self, prompts: Sequence[Prompt], versions: Sequence[str], progress: OnProgress
+    ) -> dict[str, LivenessProof]:
+        content = {"versions": versions, "prompts": [prompt.prompt_id for prompt in prompts]}
+        order = AnswerOrder(
+            request_id=self._journal.request_id("answer", [self._identity, content, self._sampling_name()]),
+            purpose=AnswerPurpose.AUDIT,
+            prompts=tuple(prompts),
+            versions=tuple(versions),
+            sampling=self._sampling,
+        )
         proofs: dict[str, LivenessProof] = {}
-        answers: dict[tuple[str, str], Answer] = {}
+        answers: dict[tuple[str, str], tuple[str, str]] = {}
         async for event in self._student.answer(order, progress):
             if isinstance(event, LivenessProof):
                 proofs[event.version] = event
             else:
-                answers[event.version, event.prompt_id] = event
-        trusted = [version for version in order.versions if _proven(version, proofs)]
-        for version in trusted:
-            _complete(order, version, {name for given, name in answers if given == version})
-        rows = [
-            GivenAnswer(
-                key=self._key(version, p.prompt_id),
-                version=version,
-                liveness=proofs[version].liveness,
-                text=answers[version, p.prompt_id].text,
-                finish=answers[version, p.prompt_id].finish_reason or "",
-            )
-            for version in trusted
-            for p in order.prompts
-        ]
-        await self._recorder.run(self._recorder.ledger.remember, rows)
+                answers[event.version, event.prompt_id] = (event.text, event.finish_reason or "")
+        await self._remember(order.versions, order.prompts, proofs, answers)
         return proofs
+
+    async def _choose(
+        self, choices: Sequence[Continuation], versions: Sequence[str], progress: OnProgress
+    ) -> dict[str, LivenessProof]:
+        content = {"versions": versions, "continuations": [choice.continuation_id for choice in choices]}
+        order = ScoreOrder(
+            request_id=self._journal.request_id("score", [self._identity, content]),
+            versions=tuple(versions),
+            continuations=tuple(choices),
+        )
+        named = {choice.continuation_id: choice for choice in choices}
+        proofs: dict[str, LivenessProof] = {}
+        answers: dict[tuple[str, str], tuple[str, str]] = {}
+        async for event in self._student.score(order, progress):
+            if isinstance(event, LivenessProof):
+                proofs[event.version] = event
+            elif isinstance(event, ScoredContinuation) and (choice := named.get(event.continuation_id)) is not None:
+                option = chosen(choice, event)
+                if option is not None:
+                    answers[event.version, event.continuation_id] = (option, "")
+        await self._remember(order.versions, order.continuations, proofs, answers)
+        return proofs
+
+    async def _remember(
+        self,
+        versions: Sequence[str],
+        questions: Sequence[Prompt | Continuation],
+        proofs: Mapping[str, LivenessProof],
+        answers: Mapping[tuple[str, str], tuple[str, str]],
+    ) -> None:
+        """Caches what one call brought, all or none: a call that is made again is the same call."""
+        trusted = [version for version in versions if _proven(version, proofs)]
+        for version in trusted:
+            _complete(list(map(name_of, questions)), version, {name for given, name in answers if given == version})
+        rows = []
+        for version in trusted:
+            for question in questions:
+                text, finish = answers[version, name_of(question)]
+                key, liveness = self._key_of(version, question), proofs[version].liveness
+                rows.append(GivenAnswer(key=key, version=version, liveness=liveness, text=text, finish=finish))
+        await self._recorder.run(self._recorder.ledger.remember, rows)
+
+    def _key_of(self, version: str, question: Prompt | Continuation) -> str:
+        """A choice does not depend on sampling."""
+        if isinstance(question, Continuation):
+            return digest_of([version, question.continuation_id, self._identity, "choice"]).sha256
+        return self._key(version, question.prompt_id)
 
     def _key(self, version: str, prompt: str) -> str:
         return digest_of([version, prompt, self._identity, self._sampling_name()]).sha256
@@ -285,11 +364,11 @@ def invalid(version: str) -> NotPossible:
     return NotPossible("a version could not be proven to answer", reason="VERSION_INVALID", ids={"version": version})
 
 
-def _complete(order: AnswerOrder, version: str, answered: Collection[str]) -> None:
-    absent = sum(prompt.prompt_id not in answered for prompt in order.prompts)
+def _complete(asked: Collection[str], version: str, answered: Collection[str]) -> None:
+    absent = sum(name not in answered for name in asked)
     if absent:
         raise NotPossible(
-            f"the student left {absent} of {len(order.prompts)} prompts unanswered",
+            f"the student left {absent} of {len(asked)} prompts unanswered",
             reason="PEER_BROKE_CONTRACT",
             ids={"version": version},
         )
@@ -303,16 +382,25 @@ def _proven(version: str, proofs: Mapping[str, LivenessProof]) -> bool:
     return proofs[version].liveness is not Liveness.INVALID
 
 
-def mark(group: Group, given: Mapping[str, tuple[str, str]]) -> Marked:
-    """Marks a group's answers; given: (digest, text) by prompt id."""
-    marks = []
-    empty = 0
-    for item, prompt in zip(group.items, group.prompts(), strict=True):
-        sha256, text = given[prompt.prompt_id]
-        empty += grading.is_empty(text)
-        marks.append(Mark(item_id=item.item_id, answer=sha256, score=grading.grade(text, item)))
-    score = Score(questions=len(marks), correct=sum(m.score for m in marks), empty=empty)
-    return Marked(group, tuple(marks), score)
+def name_of(question: Prompt | Continuation) -> str:
+    return question.continuation_id if isinstance(question, Continuation) else question.prompt_id
+
+
+def submission_of(
+    item: EvaluationItem, question: Prompt | Continuation, given: Mapping[str, tuple[str, str]]
+) -> Submission:
+    """An item's answer, ready to be marked; given: (digest, text) by the question's name."""
+    sha256, text = given[name_of(question)]
+    return Submission(item, text, sha256)
+
+
+def marked(group: Group, submissions: Sequence[Submission], scores: Sequence[float]) -> Marked:
+    """A group's result."""
+    marks = tuple(
+        Mark(item_id=s.item.item_id, answer=s.sha256, score=score) for s, score in zip(submissions, scores, strict=True)
+    )
+    empty = sum(is_silent(submission.answer, submission.item) for submission in submissions)
+    return Marked(group, marks, Score(questions=len(marks), correct=sum(scores), empty=empty))
 
 
 def batches(values: Sequence[T], size: int) -> Iterator[list[T]]:

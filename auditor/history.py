@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from auditor.evidence.splits import split
-from auditor.grading import contains, normalized
+from auditor.graders.lexical import contains, normalized
+from auditor.keys import GraderKind
 from auditor.projections import Projections
 from auditor.recorder import Recorder
 from auditor.tasks import EvaluationItem, Split, Task
@@ -117,6 +118,8 @@ def changed(newest: Task, older: Sequence[Task], *, changing: bool) -> Iterator[
     tau = split(newest.tau)
     for side, items in ((Split.REWARD, tau.reward), (Split.HOLDOUT, tau.holdout)):
         for item in items:
+            if item.grader.kind in (GraderKind.REGEX, GraderKind.COMMAND):
+                continue  # their keys are no answers
             old = dict.fromkeys(answer for other in before[item.content_hash] for answer in other.answers)
             # An old answer that stands in a new one cannot be told from it.
             gone = tuple(answer for answer in old if not any(_stands_in(answer, key) for key in item.answers))

@@ -91,6 +91,7 @@ async def examiner_of(order: Order, crew: Crew, journal: Journal, start: e.RunSt
         crew.student,
         crew.recorder,
         journal,
+        crew.graders,
         identity=f"{start.record.student}@{epoch}" if epoch else start.record.student,
         max_answer_tokens=order.settings.max_answer_tokens,
         measuring=Measuring(crew.student, crew.recorder, journal, crew.measures, identity=start.record.student),

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from auditor import grading
 from auditor.examiner import Group, Marked, Paper
 from auditor.findings import Mark, Score
+from auditor.graders.lexical import is_empty
 from auditor.journal import Journal
 from auditor.ledger.store import GivenAnswer
 from auditor.measures import Measure, Measurement
@@ -71,7 +71,7 @@ class Measuring:
         score = Score(
             questions=len(marks),
             correct=sum(mark.score for mark in marks),
-            empty=sum(grading.is_empty(texts[mark.answer]) for mark in marks),
+            empty=sum(is_empty(texts[mark.answer]) for mark in marks),
         )
         return Marked(group, marks, score), answers[keys[0]].liveness
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from auditor import grading
 from auditor.crew import edit_of
 from auditor.events import UpdateJudged
 from auditor.findings import Comparison, Gate, Score
+from auditor.graders.desk import is_silent
+from auditor.graders.lexical import contains
+from auditor.keys import GraderKind
 from auditor.ledger.store import texts
 from auditor.peers import EditOrigin
 from auditor.projections import Projections
@@ -38,6 +40,9 @@ class QuestionResult(Domain):
     version_before: str
     version_after: str
     seed: int
+    grader: GraderKind | None = None
+    lexical_before: float | None = None
+    lexical_after: float | None = None
 
 
 class EditRecord(Domain):
@@ -130,8 +135,8 @@ async def edit_record(recorder: Recorder, views: Projections, view: EditView) ->
         ledger=tuple(view.references),
         reward_before=sum((scored.before for scored in view.scored), Score()) if view.scored else None,
         reward_after=sum((scored.after for scored in view.scored), Score()) if view.scored else None,
-        holdout_before=_total(held_out, content, after=False) if judged else None,
-        holdout_after=_total(held_out, content, after=True) if judged else None,
+        holdout_before=_total(held_out, items, content, after=False) if judged else None,
+        holdout_after=_total(held_out, items, content, after=True) if judged else None,
         retention_before=judged.retention_before if judged else None,
         retention_after=judged.retention_after if judged else None,
         auditor_software=run.software,
@@ -148,6 +153,7 @@ def question_result(
     seed: int,
 ) -> QuestionResult:
     item = items.get((c.task_id, c.suite_id, c.item_id))
+    judged = item is not None and item.grader.kind is GraderKind.JUDGE
     return QuestionResult(
         item_id=c.item_id,
         task_id=c.task_id,
@@ -162,6 +168,10 @@ def question_result(
         version_before=version_before,
         version_after=version_after,
         seed=seed,
+        grader=item.grader.kind if item else None,
+        # Of an erased answer there is nothing to say.
+        lexical_before=contains(content[c.before], item) if item and judged and content[c.before] else None,
+        lexical_after=contains(content[c.after], item) if item and judged and content[c.after] else None,
     )
 
 
@@ -170,16 +180,19 @@ def _reference(record: UpdateJudged.Record, c: Comparison) -> str:
     return record.retention_version if c.split is Split.RETENTION else record.parent_version
 
 
-def _total(comparisons: Iterable[Comparison], content: Mapping[str, str], *, after: bool) -> Score:
-    scores = [
-        Score(
-            questions=1,
-            correct=c.score_after if after else c.score_before,
-            empty=grading.is_empty(content[c.after if after else c.before]),
-        )
-        for c in comparisons
-    ]
-    return sum(scores, Score())
+def _total(
+    comparisons: Iterable[Comparison],
+    items: Mapping[tuple[str, str, str], EvaluationItem],
+    content: Mapping[str, str],
+    *,
+    after: bool,
+) -> Score:
+    total = Score()
+    for c in comparisons:
+        answer, correct = (c.after, c.score_after) if after else (c.before, c.score_before)
+        silent = is_silent(content[answer], items.get((c.task_id, c.suite_id, c.item_id)))
+        total += Score(questions=1, correct=correct, empty=silent)
+    return total
 
 
 def items_of(

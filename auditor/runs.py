@@ -77,6 +77,7 @@ class Runs:
     async def order(self, request: StartRun) -> Run:
         """Queues a run. Raises InvalidRequest, TooMuch, or Conflict when the id was used for something else."""
         order = request.resolve(self._defaults, self._suites)
+        await self._crew.graders.check(request)
         content = digest_of(request).sha256
         async with self._accepting:
             views = await self._crew.views.current()

@@ -13,6 +13,7 @@ from auditor.clients import GrpcStudent, GrpcTeacher
 from auditor.config import AuditorConfig, Retries
 from auditor.crew import Crew
 from auditor.decisions import Decisions
+from auditor.graders.desk import Graders
 from auditor.harness.offered import open_measures
 from auditor.ledger.chain import Verdict
 from auditor.ledger.store import Ledger
@@ -51,12 +52,13 @@ class Auditor:
 
     @classmethod
     def open(cls, config: AuditorConfig) -> Auditor:
-        """Opens the ledger (raises InvalidConfig, or NotPossible when another process holds it) and the channels."""
+        """Opens ledger, graders, channels. Raises InvalidConfig, or NotPossible when another process has the ledger."""
         measures = open_measures(config.lm_eval)
         suites = (*built_in_suites(), *(measure.suite for measure in measures.values()))
         watchers = Watchers()
         recorder = Recorder(Ledger.open(config.database), watchers)
         views = Views(recorder)
+        graders = Graders(recorder, config.judges, config.commands)
         teacher_channel = open_channel(config.teacher.target, max_message_mib=config.max_message_mib)
         student_channel = open_channel(config.student.target, max_message_mib=config.max_message_mib)
         student = GrpcStudent(student_channel, config.timeouts, config.retries)
@@ -70,6 +72,7 @@ class Auditor:
             recorder=recorder,
             views=views,
             moves=moves,
+            graders=graders,
             config_sha256=digest_of(config.model_dump(mode="json")).sha256,
             forbidden=config.policy.forbidden,
             max_kept_per_context=config.filter.max_kept_per_context,
@@ -114,6 +117,7 @@ class Auditor:
         self._tasks.clear()
         for channel in self._channels:
             await channel.close()
+        await self.crew.graders.close()
         await asyncio.to_thread(self.recorder.close)
         self.recorder.ledger.close()
 

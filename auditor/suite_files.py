@@ -45,8 +45,11 @@ def _item(item: object) -> object:
     if not isinstance(item, dict):
         return item
     renamed = _renamed(item, "item_id")
-    if isinstance(grader := renamed.get("grader"), str):
-        renamed["grader"] = {"kind": f"GRADER_KIND_{grader.upper()}"}
+    grader = renamed.get("grader")
+    if isinstance(grader, str):
+        grader = {"kind": grader}
+    if isinstance(grader, dict) and isinstance(kind := grader.get("kind"), str):
+        renamed["grader"] = {**grader, "kind": f"GRADER_KIND_{kind.upper()}"}
     return renamed
 
 

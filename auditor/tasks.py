@@ -6,34 +6,18 @@ task by auditor/loop.py (the context) and auditor/examiner.py (questions without
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from auditor.keys import Grader, GraderKind, check_answers, check_options
 from common.canonical import digest_of
 from common.types import Context, Domain, Grid, Identifier, Recipe, Seed, Sha256, TaskKind
 
 MAX_SUITE_ITEMS = 10_000
 MIN_QUESTIONS = 4  # fewer cannot be split into rewards and a holdout that means anything
-
-
-class GraderKind(StrEnum):
-    EXACT = "GRADER_KIND_EXACT"
-    CONTAINS = "GRADER_KIND_CONTAINS"
-    TOKEN_F1 = "GRADER_KIND_TOKEN_F1"  # noqa: S105 - no password
-    NUMERIC = "GRADER_KIND_NUMERIC"
-    REGEX = "GRADER_KIND_REGEX"
-    CHOICE = "GRADER_KIND_CHOICE"
-    JUDGE = "GRADER_KIND_JUDGE"
-    GRID = "GRADER_KIND_GRID"
-    COMMAND = "GRADER_KIND_COMMAND"
-    MAJORITY = "GRADER_KIND_MAJORITY"
-
-
-BUILT_IN_GRADERS = (GraderKind.EXACT, GraderKind.CONTAINS, GraderKind.TOKEN_F1)
 
 
 class FilterMode(StrEnum):
@@ -59,40 +43,21 @@ class Split(StrEnum):
     RETENTION = "SPLIT_RETENTION"
 
 
-class Grader(Domain):
-    """How an item's answer is marked; unspecified is contains."""
-
-    kind: GraderKind = GraderKind.CONTAINS
-    threshold: float = Field(default=0.5, ge=0, le=1)
-    tolerance: float = Field(default=0.0, ge=0)
-    name: str = Field(default="", pattern=r"^[A-Za-z0-9._:-]{0,128}$")
-
-    @field_validator("kind")
-    @classmethod
-    def _built_in(cls, kind: GraderKind) -> GraderKind:
-        if kind not in BUILT_IN_GRADERS:
-            raise ValueError(f"{kind} is not built in; use one of {', '.join(BUILT_IN_GRADERS)}")
-        return kind
-
-    @field_validator("threshold")
-    @classmethod
-    def _zero_is_default(cls, value: float) -> float:
-        return value or 0.5
-
-
 class EvaluationItem(Domain):
     """One question with its key."""
 
     item_id: Identifier
     question: str = Field(default="", max_length=4_096, validate_default=True)
     query_grid: Grid | None = None
-    # Before the answers, whose check depends on it.
+    # Before options and answers, whose check depends on it.
     grader: Grader = Grader()
+    options: tuple[Annotated[str, Field(min_length=1, max_length=1_024)], ...] = Field(
+        default=(), validate_default=True
+    )
     answers: tuple[Annotated[str, Field(min_length=1, max_length=1_024)], ...] = Field(
         default=(), max_length=32, validate_default=True
     )
     answer_grid: Grid | None = None
-    options: tuple[str, ...] = Field(default=(), max_length=64)
 
     @field_validator("question")
     @classmethod
@@ -105,24 +70,21 @@ class EvaluationItem(Domain):
     @classmethod
     def _no_grids(cls, grid: Grid | None) -> Grid | None:
         if grid is not None:
-            raise ValueError("grids need GRADER_KIND_GRID, which is not built in")
+            raise ValueError(f"grids need {GraderKind.GRID}, which is not built in")
         return grid
 
     @field_validator("options")
     @classmethod
-    def _no_options(cls, options: tuple[str, ...]) -> tuple[str, ...]:
-        if options:
-            raise ValueError("options need GRADER_KIND_CHOICE, which is not built in")
+    def _fit_the_grader(cls, options: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if (grader := info.data.get("grader")) is not None:
+            check_options(options, grader)
         return options
 
     @field_validator("answers")
     @classmethod
     def _has_key(cls, answers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        grader = info.data.get("grader")
-        if not answers and grader is not None:
-            raise ValueError(f"{grader.kind} needs at least one accepted answer")
-        if any(not re.search(r"\w", answer) for answer in answers):
-            raise ValueError("an accepted answer needs at least one letter or digit")
+        if (grader := info.data.get("grader")) is not None:
+            check_answers(answers, info.data.get("options", ()), grader)
         return answers
 
     @property
@@ -144,7 +106,7 @@ class Task(Domain):
     @classmethod
     def _knowledge(cls, kind: TaskKind) -> TaskKind:
         if kind is not TaskKind.KNOWLEDGE:
-            raise ValueError(f"{kind} needs GRADER_KIND_GRID, which is not built in")
+            raise ValueError(f"{kind} needs {GraderKind.GRID}, which is not built in")
         return kind
 
     @field_validator("tau", "retention")

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from auditor.grading import grade, is_empty
+from auditor.graders.lexical import grade, is_empty
+from auditor.keys import Grader, GraderKind
 from auditor.suite_files import built_in_suites
-from auditor.tasks import EvaluationItem, Grader, GraderKind
+from auditor.tasks import EvaluationItem
 from common.lora.config import EngineConfig
 from common.lora.engine import LoraEngine
 from common.lora.residency import BASE_VERSION

@@ -204,7 +204,7 @@ def _questions(title: str, results: Sequence[pb.QuestionResult]) -> RenderableTy
             (right(result.score_before), right(result.score_after)), "="
         )
         made.add_row(
-            f"{mark} {number(result.score_before)} → {number(result.score_after)}",
+            f"{mark} {number(result.score_before)} → {number(result.score_after)}{_disputed(result)}",
             escape(result.question),
             escape(result.answer_before.strip()) or "[dim](empty)[/]",
             escape(result.answer_after.strip()) or "[dim](empty)[/]",
@@ -212,6 +212,16 @@ def _questions(title: str, results: Sequence[pb.QuestionResult]) -> RenderableTy
             f"{short(result.version_before)} → {short(result.version_after)}",
         )
     return made
+
+
+def _disputed(result: pb.QuestionResult) -> str:
+    """Where a judge's mark is not that of the contains grader, the latter's beside it."""
+    disputed = (result.HasField("lexical_before") and right(result.lexical_before) != right(result.score_before)) or (
+        result.HasField("lexical_after") and right(result.lexical_after) != right(result.score_after)
+    )
+    if not disputed:
+        return ""
+    return f"\n[yellow]judge; by words {number(result.lexical_before)} → {number(result.lexical_after)}[/]"
 
 
 def _ledger(record: pb.EditRecord) -> RenderableType | None:

@@ -3,58 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from cli.taskfiles.items import Answer, Entry, ItemEntry, Question
 from common.types import Identifier
 
-Question = Annotated[str, StringConstraints(min_length=1, max_length=4_096, strip_whitespace=True)]
-
-
-def _has_word(answer: str) -> str:
-    if not re.search(r"\w", answer):
-        raise ValueError("needs at least one letter or digit")
-    return answer
-
-
-Answer = Annotated[
-    str, StringConstraints(min_length=1, max_length=1_024, strip_whitespace=True), AfterValidator(_has_word)
-]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=300, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=65_536, strip_whitespace=True)]
-GraderName = Literal["exact", "contains", "token_f1"]
-
-
-class Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class GraderEntry(Entry):
-    """A grader's name, or `{kind: token_f1, threshold: 0.6}`."""
-
-    kind: GraderName = "contains"
-    threshold: float | None = Field(default=None, gt=0, le=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _threshold_fits(self) -> Self:
-        if self.threshold is not None and self.kind != "token_f1":
-            raise ValueError(f"has a threshold, which {self.kind} does not use")
-        return self
-
-
-class ItemEntry(Entry):
-    """One question with its key. The first answer is the usual spelling, the others are accepted as well."""
-
-    id: Identifier
-    question: Question
-    answers: tuple[Answer, ...] = Field(min_length=1, max_length=32)
-    grader: GraderEntry = GraderEntry()
 
 
 class TaskEntry(Entry):
@@ -85,9 +42,15 @@ class SuiteEntry(Entry):
     items: tuple[ItemEntry, ...] = Field(min_length=1, max_length=10_000)
 
 
+def _has_word(answer: str) -> str:
+    if not re.search(r"\w", answer):
+        raise ValueError("needs at least one letter or digit")
+    return answer
+
+
 class ListedQuestion(Entry):
     question: Question
-    answer: Answer
+    answer: Annotated[Answer, AfterValidator(_has_word)]
 
 
 class ListedPassage(Entry):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cli.taskfiles.format import ItemEntry, ListedPassage, SuiteEntry, TaskEntry
+from cli.taskfiles.format import ListedPassage, SuiteEntry, TaskEntry
+from cli.taskfiles.items import GraderEntry, ItemEntry
 from cli.taskfiles.slug import numbered
 from common.contract.seal.v1 import task_pb2, types_pb2
 
@@ -12,6 +13,11 @@ GRADERS = {
     "exact": task_pb2.GRADER_KIND_EXACT,
     "contains": task_pb2.GRADER_KIND_CONTAINS,
     "token_f1": task_pb2.GRADER_KIND_TOKEN_F1,
+    "numeric": task_pb2.GRADER_KIND_NUMERIC,
+    "regex": task_pb2.GRADER_KIND_REGEX,
+    "choice": task_pb2.GRADER_KIND_CHOICE,
+    "judge": task_pb2.GRADER_KIND_JUDGE,
+    "command": task_pb2.GRADER_KIND_COMMAND,
 }
 
 
@@ -57,7 +63,17 @@ def _items(entries: Sequence[ItemEntry]) -> list[task_pb2.EvaluationItem]:
             item_id=entry.id,
             question=entry.question,
             answers=entry.answers,
-            grader=task_pb2.Grader(kind=GRADERS[entry.grader.kind], threshold=entry.grader.threshold or 0.0),
+            options=entry.options,
+            grader=_grader(entry.grader),
         )
         for entry in entries
     ]
+
+
+def _grader(entry: GraderEntry) -> task_pb2.Grader:
+    return task_pb2.Grader(
+        kind=GRADERS[entry.kind],
+        threshold=entry.threshold or 0.0,
+        tolerance=entry.tolerance or 0.0,
+        name=entry.name or "",
+    )

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cli.taskfiles.format import ItemEntry, ListedPassage, SuiteEntry, TaskEntry
+from cli.taskfiles.format import ListedPassage, SuiteEntry, TaskEntry
+from cli.taskfiles.items import ItemEntry
 from cli.taskfiles.messages import passage_message, suite_message, task_message
 from cli.taskfiles.positions import Marked, Unreadable, read_yaml
 from cli.taskfiles.problems import Location, Problem, explain, named

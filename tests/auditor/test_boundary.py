@@ -11,6 +11,7 @@ from google.protobuf.json_format import ParseDict
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from auditor.keys import GraderKind
 from auditor.requests import StartRun
 from auditor.suite_files import built_in_suites, read_suite
 from auditor.tasks import Settings
@@ -18,7 +19,8 @@ from common.contract.seal.v1 import auditor_pb2 as pb
 from common.convert import from_proto
 from common.errors import InvalidConfig, InvalidRequest
 from tests.auditor.plays import at_desk, kinds, of_kind, settings, start_run, student, suite, task, teacher, teaching
-from tests.support.scripted_services import on_stage
+from tests.support.openai_endpoint import asked, serving
+from tests.support.scripted_services import edit_about, on_stage
 
 CANARY = "CANARY-3f9a"
 
@@ -41,6 +43,67 @@ async def test_a_string_in_every_key_never_reaches_teacher_or_student(
     assert CANARY not in printed.out + printed.err
     # It is in the ledger, so it was really there to be leaked.
     assert CANARY.encode() in (tmp_path / "ledger.db").read_bytes()
+
+
+def choice_of(key: str) -> list[dict[str, Any]]:
+    """Choices that the scripted student knows nothing of; every option is as likely as the others."""
+    options = [f"option {name}" for name in "abcd"]
+    return [
+        {
+            "item_id": f"q{i}",
+            "question": f"Which one is number {i}?",
+            "options": [f"option {key}", *(option for option in options if not option.endswith(key))],
+            "answers": [f"option {key}"],
+            "grader": {"kind": "GRADER_KIND_CHOICE"},
+        }
+        for i in range(8)
+    ]
+
+
+async def test_what_is_sent_of_a_choice_is_the_same_whichever_option_is_right(tmp_path: Path) -> None:
+    sent = []
+    for key in "ad":
+        (folder := tmp_path / key).mkdir()
+        script = [
+            edit_about("doc-a", "About a", [(f"Which one is number {i}?", "-") for i in range(n)]) for n in (2, 4)
+        ]
+        async with on_stage(teacher(a=script), student()) as stage, at_desk(stage, folder) as desk:
+            events = await desk.run(start_run("run", [{**task("a"), "tau": choice_of(key)}], candidates=2))
+        assert kinds(events)[-1] == "run_finished"
+        # Which edits are kept says a little of the keys; here none is.
+        assert not of_kind(events, "update_trained")
+        sent.append(stage.received())
+    assert sent[0] == sent[1]
+    assert sent[0].count(b"option a") == sent[0].count(b"option d") >= 8
+
+
+async def test_keys_and_verdicts_of_a_judge_reach_nobody_but_the_judge(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    judged = task("a", extra_answer=CANARY)
+    for item in judged["tau"]:
+        item["grader"] = {"kind": "GRADER_KIND_JUDGE"}
+    (key := tmp_path / "key").write_text("CANARY-api-key")
+
+    def say(body: dict[str, Any]) -> str:
+        return f"{'yes' if asked(body)['answer_to_mark'].startswith('a') else 'no'}\nCANARY-verdict"
+
+    with serving(say) as endpoint:
+        judge = {"base_url": endpoint.base_url, "model": "CANARY-model", "api_key_file": str(key)}
+        async with (
+            on_stage(teacher(a=[teaching("a", n) for n in (5, 10)]), student()) as stage,
+            at_desk(stage, tmp_path, judges={"main": judge}, log_level="debug") as desk,
+        ):
+            events = await desk.run(start_run("run", [judged], candidates=2))
+    printed = capfd.readouterr()
+    assert of_kind(events, "version_promoted")
+    assert CANARY in str(endpoint.bodies)
+    for bytes_ in (stage.received(), b"".join(event.SerializeToString() for event in events)):
+        assert b"CANARY" not in bytes_
+    assert "CANARY" not in printed.out + printed.err
+    ledger = (tmp_path / "ledger.db").read_bytes()
+    assert b"CANARY-api-key" not in ledger
+    assert b"CANARY-verdict" not in ledger
 
 
 async def test_tau_without_answers_is_refused_by_path_and_the_service_stays_up(tmp_path: Path) -> None:
@@ -79,7 +142,10 @@ def change(path: str, value: Any) -> dict[str, Any]:
     ("path", "value", "field"),
     [
         ("tasks/0/tau/2/answers", ["..."], "tasks[0].tau[2].answers"),
-        ("tasks/0/tau/2/grader", {"kind": "GRADER_KIND_JUDGE"}, "tasks[0].tau[2].grader.kind"),
+        ("tasks/0/tau/2/grader", {"kind": "GRADER_KIND_GRID"}, "tasks[0].tau[2].grader.kind"),
+        ("tasks/0/tau/2/grader", {"kind": "GRADER_KIND_NUMERIC"}, "tasks[0].tau[2].answers"),
+        ("tasks/0/tau/2/grader", {"kind": "GRADER_KIND_CHOICE"}, "tasks[0].tau[2].options"),
+        ("tasks/0/tau/2/grader", {"kind": "GRADER_KIND_JUDGE", "name": "a b"}, "tasks[0].tau[2].grader.name"),
         ("tasks/0/tau/2/question", "", "tasks[0].tau[2].question"),
         ("tasks/0/tau/2/options", ["x"], "tasks[0].tau[2].options"),
         ("tasks/0/tau/2/item_id", "q1", "tasks[0].tau"),
@@ -126,6 +192,18 @@ def test_missing_settings_take_the_auditors_defaults() -> None:
 def test_built_in_suite_is_large_enough() -> None:
     general = next(suite for suite in built_in_suites() if suite.suite_id == "general")
     assert len(general.items) >= 40
+
+
+def test_a_suite_file_names_graders_as_task_files_do(tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_text(
+        "id: x\nitems:\n"
+        "  - {id: a, question: 'How far?', answers: ['5'], grader: {kind: numeric, tolerance: 0.5}}\n"
+        "  - {id: b, question: 'Who?', answers: [me], options: [me, you], grader: choice}\n"
+    )
+    first, second = read_suite(file).items
+    assert (first.grader.kind, first.grader.tolerance) == (GraderKind.NUMERIC, 0.5)
+    assert (second.grader.kind, second.options) == (GraderKind.CHOICE, ("me", "you"))
 
 
 @pytest.mark.parametrize(

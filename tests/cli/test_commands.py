@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from cli.render.edit import edit_record
 from common.contract.seal.v1 import auditor_pb2 as pb
 from tests.cli.conftest import Seal
-from tests.cli.scripted_auditor import EDIT, HASH, LIVE, OTHER, ScriptedAuditor, recorded_events
+from tests.cli.scripted_auditor import EDIT, HASH, LIVE, OTHER, ScriptedAuditor, record, recorded_events
 
 TASK = """\
 id: faq
@@ -185,6 +188,17 @@ def test_show_tells_where_an_edit_came_from_and_what_it_did(asked: Seal) -> None
         HASH,
     ):
         assert expected in out
+
+
+def test_show_marks_where_a_judge_and_the_words_disagree() -> None:
+    told = record()
+    agreed, disputed = told.reward_results[1], told.reward_results[2]
+    agreed.lexical_before, agreed.lexical_after = 0, 1
+    disputed.lexical_before, disputed.lexical_after = 0, 0
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(edit_record(told))
+    shown = console.export_text()
+    assert shown.count("judge; by words") == shown.count("judge; by words 0 → 0") == 1
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,57 @@ def test_answers_stay_as_they_are_written(tmp_path: Path) -> None:
     assert list(task.tau[0].answers) == ["22 days", "1_000", "2026-01-01", "yes"]
 
 
+def with_item(text: str) -> str:
+    return GOOD.replace("retention:\n", f"  - {{id: q3, question: 'What?', {text}}}\nretention:\n")
+
+
+def test_every_grader_can_be_written_with_its_settings(tmp_path: Path) -> None:
+    items = {
+        "grader: {kind: numeric, tolerance: 0.5}, answers: ['1,250.5']": {"tolerance": 0.5},
+        "grader: regex, answers: ['^\\W+$']": {},
+        "grader: choice, options: [+, '-'], answers: ['-']": {},
+        "grader: {kind: judge, name: strict}, answers: [a]": {"name": "strict"},
+        "grader: judge, answers: [a]": {},
+        "grader: {kind: command, name: tests}": {"name": "tests"},
+        "grader: command, answers: ['?']": {},
+    }
+    for text, settings in items.items():
+        (task,) = load_tasks([write(tmp_path, "faq.yaml", with_item(text))])
+        item = task.tau[2]
+        kind = re.search(r"numeric|regex|choice|judge|command", text)
+        assert kind is not None
+        assert task_pb2.GraderKind.Name(item.grader.kind) == f"GRADER_KIND_{kind[0].upper()}"
+        assert {field.name: value for field, value in item.grader.ListFields() if field.name != "kind"} == settings
+        assert list(item.options) == (["+", "-"] if kind[0] == "choice" else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("grader: numeric, answers: ['7', 22 days]", "tau[2].answers[1] is no number"),
+        ("grader: regex, answers: [(CANARY]", "tau[2].answers[0] is no regular expression"),
+        ("grader: choice, answers: [a]", "tau[2].options needs 2 to 64 options for a choice, not 0"),
+        ("grader: choice, options: [a, b], answers: [c]", "tau[2].answers[0] is none of the options"),
+        ("grader: choice, options: [a, b], answers: [a, b]", "tau[2].answers accepts every option"),
+        ("grader: choice, options: [a, a], answers: [a]", "tau[2].options has the same option twice"),
+        ("grader: exact, options: [a, b], answers: [a]", "tau[2].options has options, which exact does not use"),
+        ("grader: judge", "tau[2].answers is missing"),
+        ("grader: {kind: judge, name: a b}, answers: [a]", "tau[2].grader.name may have letters, digits"),
+        ("grader: {kind: exact, tolerance: 1}, answers: [a]", "has a tolerance, which exact does not use"),
+        ("grader: {kind: numeric, name: x}, answers: ['1']", "has a name, which numeric does not use"),
+        (
+            "grader: {kind: numeric, tolerance: nan}, answers: ['1']",
+            "tau[2].grader.tolerance should be a finite number",
+        ),
+    ],
+)
+def test_what_a_grader_cannot_use_is_refused_with_its_path(tmp_path: Path, text: str, reason: str) -> None:
+    file = write(tmp_path, "bad.yaml", with_item(text))
+    found = problems_of(file)
+    assert any(line.startswith(f"{file}:19: ") and reason in line for line in found), found
+    assert "CANARY" not in str(found)
+
+
 def test_a_document_is_named_like_its_task_unless_it_has_a_name(tmp_path: Path) -> None:
     (task,) = load_tasks([write(tmp_path, "faq.yaml", without("document_id"))])
     assert task.context.document_id == "faq"

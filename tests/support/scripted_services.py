@@ -242,6 +242,32 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
                 yield student_pb2.AnswerResponse(answer=answer)
             await self._break("Answer", context)
 
+    async def LogLikelihood(
+        self, request: student_pb2.LogLikelihoodRequest, context: Any
+    ) -> AsyncIterator[student_pb2.LogLikelihoodResponse]:
+        """Of the options it finds the one likeliest that it would say; where it would say none, the shortest."""
+        self._receive(request, request.request_id)
+        for asked in request.versions:
+            version, _ = self.alias.get(asked, (asked, 0))
+            adapter = self.adapters.get(version)
+            liveness = self._liveness(adapter)
+            proof = student_pb2.LivenessProof(version=version, liveness=liveness, detail="scripted")
+            yield student_pb2.LogLikelihoodResponse(proof=proof)
+            if liveness == student_pb2.LIVENESS_INVALID:
+                continue
+            for continuation in request.continuations:
+                self.asked[version, continuation.continuation_id] += 1
+                said = self._say(adapter, continuation.conversation.messages[-1].content[0].text.rpartition("\n")[2])
+                options = [
+                    student_pb2.OptionScore(log_likelihood=-0.5 if option == said else -1.0 - len(option), tokens=1)
+                    for option in continuation.options
+                ]
+                scored = student_pb2.ScoredContinuation(
+                    continuation_id=continuation.continuation_id, version=version, options=options
+                )
+                yield student_pb2.LogLikelihoodResponse(scored=scored)
+            await self._break("LogLikelihood", context)
+
     def _liveness(self, adapter: Adapter | None) -> student_pb2.Liveness.ValueType:
         if adapter is None:
             return student_pb2.LIVENESS_BASE

@@ -2045,6 +2045,9 @@ class QuestionResult(_message.Message):
     VERSION_BEFORE_FIELD_NUMBER: _builtins.int
     VERSION_AFTER_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    GRADER_FIELD_NUMBER: _builtins.int
+    LEXICAL_BEFORE_FIELD_NUMBER: _builtins.int
+    LEXICAL_AFTER_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     task_id: _builtins.str
     suite_id: _builtins.str
@@ -2057,6 +2060,13 @@ class QuestionResult(_message.Message):
     version_before: _builtins.str
     version_after: _builtins.str
     seed: _builtins.int
+    grader: _task_pb2.GraderKind.ValueType
+    """What marked the answers; unspecified where the question was erased."""
+    lexical_before: _builtins.float
+    """What the contains grader says of the same answers; present where a judge marked them, so that an operator sees
+    where the two disagree.
+    """
+    lexical_after: _builtins.float
     @_builtins.property
     def accepted_answers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -2075,12 +2085,22 @@ class QuestionResult(_message.Message):
         version_before: _builtins.str = ...,
         version_after: _builtins.str = ...,
         seed: _builtins.int = ...,
+        grader: _task_pb2.GraderKind.ValueType = ...,
+        lexical_before: _builtins.float | None = ...,
+        lexical_after: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lexical_after", b"_lexical_after", "_lexical_before", b"_lexical_before", "lexical_after", b"lexical_after", "lexical_before", b"lexical_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_answers", b"accepted_answers", "answer_after", b"answer_after", "answer_before", b"answer_before", "item_id", b"item_id", "question", b"question", "score_after", b"score_after", "score_before", b"score_before", "seed", b"seed", "split", b"split", "suite_id", b"suite_id", "task_id", b"task_id", "version_after", b"version_after", "version_before", b"version_before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_after", b"_lexical_after", "_lexical_before", b"_lexical_before", "accepted_answers", b"accepted_answers", "answer_after", b"answer_after", "answer_before", b"answer_before", "grader", b"grader", "item_id", b"item_id", "lexical_after", b"lexical_after", "lexical_before", b"lexical_before", "question", b"question", "score_after", b"score_after", "score_before", b"score_before", "seed", b"seed", "split", b"split", "suite_id", b"suite_id", "task_id", b"task_id", "version_after", b"version_after", "version_before", b"version_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__lexical_after: _TypeAlias = _typing.Literal["lexical_after"]  # noqa: Y015
+    _WhichOneofArgType__lexical_after: _TypeAlias = _typing.Literal["_lexical_after", b"_lexical_after"]  # noqa: Y015
+    _WhichOneofReturnType__lexical_before: _TypeAlias = _typing.Literal["lexical_before"]  # noqa: Y015
+    _WhichOneofArgType__lexical_before: _TypeAlias = _typing.Literal["_lexical_before", b"_lexical_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_after) -> _WhichOneofReturnType__lexical_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_before) -> _WhichOneofReturnType__lexical_before | None: ...
 
 Global___QuestionResult: _TypeAlias = QuestionResult  # noqa: Y015
 

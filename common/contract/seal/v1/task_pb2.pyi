@@ -35,20 +35,22 @@ class _GraderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GraderKind
     GRADER_KIND_TOKEN_F1: _GraderKind.ValueType  # 3
     """Token F1 with the best key; right from the threshold on."""
     GRADER_KIND_NUMERIC: _GraderKind.ValueType  # 4
-    """A number of the answer equals a key within the tolerance."""
+    """A number of the answer equals a key within the tolerance. Keys are numbers in English notation: 1,250.5"""
     GRADER_KIND_REGEX: _GraderKind.ValueType  # 5
-    """The answer matches a key, which is a regular expression."""
+    """A key, which is a regular expression of Python's, is found in the answer. Case counts; ^ and $ stand for the ends."""
     GRADER_KIND_CHOICE: _GraderKind.ValueType  # 6
-    """The option that the model finds likeliest is a key."""
+    """The option that the model finds likeliest (sum over its tokens, no normalization for length) is a key."""
     GRADER_KIND_JUDGE: _GraderKind.ValueType  # 7
     """A language model that the auditor's configuration names says whether the answer agrees with a key."""
     GRADER_KIND_GRID: _GraderKind.ValueType  # 8
+    """Refused today."""
     GRADER_KIND_COMMAND: _GraderKind.ValueType  # 9
     """A command that the auditor's configuration names exits with 0."""
     GRADER_KIND_MAJORITY: _GraderKind.ValueType  # 10
-    """No key: agreement of several answers."""
+    """No key: agreement of several answers. Refused today."""
 
-class GraderKind(_GraderKind, metaclass=_GraderKindEnumTypeWrapper): ...
+class GraderKind(_GraderKind, metaclass=_GraderKindEnumTypeWrapper):
+    """An answer without a letter or digit is wrong whatever the grader, but for choice."""
 
 GRADER_KIND_UNSPECIFIED: GraderKind.ValueType  # 0
 GRADER_KIND_EXACT: GraderKind.ValueType  # 1
@@ -58,18 +60,19 @@ GRADER_KIND_CONTAINS: GraderKind.ValueType  # 2
 GRADER_KIND_TOKEN_F1: GraderKind.ValueType  # 3
 """Token F1 with the best key; right from the threshold on."""
 GRADER_KIND_NUMERIC: GraderKind.ValueType  # 4
-"""A number of the answer equals a key within the tolerance."""
+"""A number of the answer equals a key within the tolerance. Keys are numbers in English notation: 1,250.5"""
 GRADER_KIND_REGEX: GraderKind.ValueType  # 5
-"""The answer matches a key, which is a regular expression."""
+"""A key, which is a regular expression of Python's, is found in the answer. Case counts; ^ and $ stand for the ends."""
 GRADER_KIND_CHOICE: GraderKind.ValueType  # 6
-"""The option that the model finds likeliest is a key."""
+"""The option that the model finds likeliest (sum over its tokens, no normalization for length) is a key."""
 GRADER_KIND_JUDGE: GraderKind.ValueType  # 7
 """A language model that the auditor's configuration names says whether the answer agrees with a key."""
 GRADER_KIND_GRID: GraderKind.ValueType  # 8
+"""Refused today."""
 GRADER_KIND_COMMAND: GraderKind.ValueType  # 9
 """A command that the auditor's configuration names exits with 0."""
 GRADER_KIND_MAJORITY: GraderKind.ValueType  # 10
-"""No key: agreement of several answers."""
+"""No key: agreement of several answers. Refused today."""
 Global___GraderKind: _TypeAlias = GraderKind  # noqa: Y015
 
 @_typing.final
@@ -129,7 +132,9 @@ class EvaluationItem(_message.Message):
 
     @_builtins.property
     def answers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Accepted answers, 1..32 of 1..1,024 characters, unless the grader needs none."""
+        """Accepted answers, 1..32 of 1..1,024 characters; for a command 0..32, and they are handed to it. Numeric: numbers.
+        Regex: expressions that compile. Choice: options, word by word, and not all of them. Else with a letter or digit.
+        """
 
     @_builtins.property
     def answer_grid(self) -> _types_pb2.Grid: ...
@@ -137,7 +142,9 @@ class EvaluationItem(_message.Message):
     def grader(self) -> Global___Grader: ...
     @_builtins.property
     def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Multiple choice, at most 64; answers then holds the right ones."""
+        """Multiple choice: 2..64 of 1..1,024 characters, no two the same; answers holds the right ones. Other graders: none.
+        The student gets all of them in an order that depends on question and options alone.
+        """
 
     def __init__(
         self,

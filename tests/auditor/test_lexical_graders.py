@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.grading import f1, grade, is_empty, normalized
+from auditor.graders.lexical import f1, grade, is_empty, normalized
 from auditor.tasks import EvaluationItem
 
 

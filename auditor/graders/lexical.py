@@ -1,4 +1,4 @@
-"""Graders: mark an answer against an item's key. Pure functions behind one port; auditor/examiner.py calls `grade`.
+"""Graders that are pure functions of answer and key: exact, contains, token F1, numeric. Benchmarks call `grade` too.
 
 Normalization is SQuAD's (Rajpurkar et al. 2016, the official evaluation script): lower case, no punctuation, no
 articles, single spaces. An answer without a word is always wrong.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from decimal import Decimal
 from typing import Protocol
 
-from auditor.tasks import EvaluationItem, GraderKind
+from auditor.graders.port import Submission
+from auditor.keys import GraderKind
+from auditor.tasks import EvaluationItem
+from common.numerals import number_of, numbers_in
 
 PUNCTUATION = str.maketrans("", "", string.punctuation + "\u2018\u2019\u201c\u201d\u2026\u2013\u2014")
 ARTICLES = frozenset({"a", "an", "the"})
@@ -67,10 +71,18 @@ def f1(answer: str, key: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
+def numeric(answer: str, item: EvaluationItem) -> float:
+    """A number of the answer is at most the tolerance away from a key (common/numerals.py says what a number is)."""
+    keys = [number for key in item.answers if (number := number_of(key)) is not None]
+    tolerance = Decimal(str(item.grader.tolerance))
+    return float(any(abs(found - key) <= tolerance for found in numbers_in(answer) for key in keys))
+
+
 GRADERS: Mapping[GraderKind, GradeFunction] = {
     GraderKind.EXACT: exact,
     GraderKind.CONTAINS: contains,
     GraderKind.TOKEN_F1: token_f1,
+    GraderKind.NUMERIC: numeric,
 }
 
 
@@ -80,5 +92,18 @@ def is_empty(answer: str) -> bool:
 
 
 def grade(answer: str, item: EvaluationItem) -> float:
-    """The item's grader's mark, 0..1."""
+    """The mark of an item's grader, which must be one of GRADERS."""
     return 0.0 if is_empty(answer) else GRADERS[item.grader.kind](answer, item)
+
+
+class LexicalMarker:
+    """GRADERS behind the port."""
+
+    identity = ""
+
+    async def mark(self, submissions: Sequence[Submission]) -> AsyncGenerator[tuple[int, float], None]:
+        for place, submission in enumerate(submissions):
+            yield place, grade(submission.answer, submission.item)
+
+    async def close(self) -> None:
+        """Holds nothing."""
