@@ -11,6 +11,8 @@ from auditor.findings import Comparison, Mark
 from auditor.journal import Journal, Kept
 from auditor.moves import Moves
 from auditor.peers import StudentStatus
+from auditor.policy.model import PolicyModel
+from auditor.policy.rules import Rules
 from auditor.ports import Student, Teacher
 from auditor.projections import Views
 from auditor.recorder import Recorder
@@ -30,7 +32,8 @@ class Crew:
     views: Views
     moves: Moves
     config_sha256: str
-    forbidden: tuple[str, ...]
+    rules: Rules
+    policy_model: PolicyModel | None
     max_kept_per_context: int
     software: Software
 
@@ -44,6 +47,9 @@ class Work:
     journal: Journal
     examiner: Examiner
     start: RunStarted
+    # As they were when the run started, also after a restart with others.
+    rules: Rules
+    policy_model: PolicyModel | None
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def observe(link: Link, event: e.Event) -> None:
     LEDGER_SEQ.set(link.seq)
     LEDGER_HEAD.set(int(link.hash[:12], 16))
     match event:
-        case e.EditScreened():
+        case e.EditScreened() if not event.gate.passed:
             _rejected(event.gate.kind.value)
         case e.CandidateFailed():
             CANDIDATES_FAILED.inc()

@@ -16,6 +16,8 @@ from auditor.decisions import Decisions
 from auditor.ledger.chain import Verdict
 from auditor.ledger.store import Ledger
 from auditor.moves import Moves
+from auditor.policy.model import PolicyModel
+from auditor.policy.rules_file import configured_rules
 from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.runs import Runs
@@ -52,6 +54,8 @@ class Auditor:
     def open(cls, config: AuditorConfig) -> Auditor:
         """Opens the ledger (raises InvalidConfig, or NotPossible when another process holds it) and the channels."""
         suites = built_in_suites()
+        rules = configured_rules(config.policy)
+        policy_model = PolicyModel(config.policy.model) if config.policy.model else None
         watchers = Watchers()
         recorder = Recorder(Ledger.open(config.database), watchers)
         views = Views(recorder)
@@ -68,8 +72,9 @@ class Auditor:
             recorder=recorder,
             views=views,
             moves=moves,
-            config_sha256=digest_of(config.model_dump(mode="json")).sha256,
-            forbidden=config.policy.forbidden,
+            config_sha256=digest_of([config.model_dump(mode="json"), digest_of(rules).sha256]).sha256,
+            rules=rules,
+            policy_model=policy_model,
             max_kept_per_context=config.filter.max_kept_per_context,
             software=software(PACKAGES),
         )
@@ -111,6 +116,8 @@ class Auditor:
         self._tasks.clear()
         for channel in self._channels:
             await channel.close()
+        if self.crew.policy_model is not None:
+            await self.crew.policy_model.close()
         await asyncio.to_thread(self.recorder.close)
         self.recorder.ledger.close()
 

@@ -86,7 +86,8 @@ def _proposal_failed(event: pb.ProposalFailed) -> list[str]:
 
 
 def _edit_screened(event: pb.EditScreened) -> list[str]:
-    return [f"  [yellow]{short(event.edit.sha256)} turned away[/]: {gate_line(event.gate)}"]
+    said = "[green]let through[/]" if event.gate.passed else "[yellow]turned away[/]"
+    return [f"  {short(event.edit.sha256)} {said}: {gate_line(event.gate)}"]
 
 
 def _candidate_trained(event: pb.CandidateTrained) -> list[str]:
