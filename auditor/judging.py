@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from auditor import events as e
 from auditor.crew import Winner, Work, answers_of
 from auditor.examiner import Group, Marked, Paper, compare, of_suite, of_task
-from auditor.findings import Gate, GateKind, Score
+from auditor.findings import Gate, GateKind, ProtectedAnswer, Score
 from auditor.gates.update import approval_gate, confirmation_gate, liveness_gate, retention_gate
+from auditor.health import degenerate, drift, protected
 from auditor.history import earlier_tasks
 from auditor.journal import Kept
 from auditor.projections import Projections
@@ -23,6 +24,9 @@ from auditor.tasks import Split, Task
 from common.lora.proof import Liveness, LivenessProof
 from common.metrics import timed
 from common.types import Digest
+
+# What an update may fail and be tried again at a smaller scale: what it does beside what it teaches.
+SCALABLE = ([GateKind.RETENTION], [GateKind.DRIFT])
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Found:
     before: dict[str, Marked] = field(default_factory=dict)
     after: dict[str, Marked] = field(default_factory=dict)
     retention: list[tuple[str, Marked, Marked]] = field(default_factory=list)
+    protected: tuple[ProtectedAnswer, ...] = ()
     proof: LivenessProof | None = None
 
     @property
@@ -55,7 +60,7 @@ async def judge(
 ) -> Kept[e.UpdateJudged]:
     """All gates before promotion. winners: what the update consists of; pool: the tasks of all winners.
 
-    smaller: the scale to try next if nothing but retention speaks against the update; 0: none.
+    smaller: the scale to try next if nothing but retention or drift speaks against the update; 0: none.
     """
     version, parent = trained.version.version, trained.version.parent_version
     own_ids = {winner.task.task_id for winner in winners}
@@ -78,7 +83,21 @@ async def judge(
         found.retention = await retained(work, trained, winners)
         bound = work.order.settings.retention.max_drop
         found.gates.append(retention_gate(found.retention, bound, trained.version.scale))
+    if found.passed:
+        found.gates += await drift(work, trained)
+    if found.passed:
+        found.gates += await degenerate(work, trained, compared_groups(work, trained, found))
+    if found.passed:
+        gates, found.protected = await protected(work, trained)
+        found.gates += gates
     return judgement(work, trained, found, smaller)
+
+
+def compared_groups(work: Work, trained: e.UpdateTrained, found: Found) -> list[tuple[str, Group]]:
+    """(version before, group) of everything that was asked before and after."""
+    asked = [*found.pooled, *(old.group for _, old, _ in found.retention)]
+    start, parent = work.start.start_version, trained.version.parent_version
+    return [(start if group.split is Split.RETENTION else parent, group) for group in asked]
 
 
 def rejected_by(views: Projections, run_id: str, edits: Sequence[Digest]) -> str:
@@ -92,7 +111,7 @@ def judgement(work: Work, trained: e.UpdateTrained, found: Found, smaller: float
     holdout = tuple(c for group in found.own if after for c in compare(before[group.name], after[group.name]))
     retained_items = tuple(c for _, old, new in found.retention for c in compare(old, new))
     holdout_before, holdout_after = found.totals(found.own)
-    forgets_alone = [gate.kind for gate in found.gates if not gate.passed] == [GateKind.RETENTION]
+    forgets_alone = [gate.kind for gate in found.gates if not gate.passed] in SCALABLE
     event = e.UpdateJudged(
         round=trained.round,
         version=trained.version.version,
@@ -113,9 +132,11 @@ def judgement(work: Work, trained: e.UpdateTrained, found: Found, smaller: float
             seed=trained.seed,
             task_ids=trained.task_ids,
             proof=found.proof,
+            protected=found.protected,
         ),
     )
-    return Kept(event, answers_of(holdout, retained_items))
+    told = (sha256 for answer in found.protected for sha256 in (answer.before, answer.after))
+    return Kept(event, (*answers_of(holdout, retained_items), *told))
 
 
 async def examine(work: Work, trained: e.UpdateTrained, version: str, groups: Sequence[Group]) -> Paper:
