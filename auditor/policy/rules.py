@@ -149,7 +149,7 @@ class Rules(Domain):
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:
-        names = [rule.name for rule in (*self.rules, *self.protected)]
+        names = [*(rule.name for rule in self.rules), *(rule.name for rule in self.protected)]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two rules are named {name}")

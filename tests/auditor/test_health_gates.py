@@ -12,7 +12,26 @@ from common.versions import FinishReason
 
 WORDS = st.text(alphabet=st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=8)
 
-SENTENCE = "every good baker knows that fresh bread needs flour water salt yeast time and a very hot oven".split()
+SENTENCE = [
+    "every",
+    "good",
+    "baker",
+    "knows",
+    "that",
+    "fresh",
+    "bread",
+    "needs",
+    "flour",
+    "water",
+    "salt",
+    "yeast",
+    "time",
+    "and",
+    "a",
+    "very",
+    "hot",
+    "oven",
+]
 
 
 @pytest.mark.parametrize(
