@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import structlog
+
 from auditor import events as e
 from auditor.crew import Work, answers_of, load_edit
 from auditor.examiner import Marked, compare
@@ -24,6 +26,8 @@ from common.lora.proof import Liveness
 from common.metrics import timed
 from common.types import Digest, SelfEdit
 from common.versions import FailedCandidate, TrainedCandidate
+
+log = structlog.get_logger("screening")
 
 MAX_REQUEST_BYTES = 16 << 20  # half of what a message may have, for JSON and protobuf differ in size
 
@@ -114,6 +118,7 @@ async def screen(work: Work, round_: int, task: Task, proposed: Sequence[e.EditP
             passed[self_edit.digest.sha256] = self_edit
         else:
             gates[event.index] = gate
+            log.info("edit turned away", run_id=work.order.run_id, edit=event.edit.sha256, reason=gate.reason)
     if work.policy_model is not None:
         read = await read_by_model(work.policy_model, work.journal, list(passed.values()))
         gates |= {event.index: read[event.edit.sha256] for event in proposed if event.index not in gates}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -62,6 +63,8 @@ class ChatModel:
 
         Raises Unavailable when the endpoint stays away, and NotPossible(CHAT_MODEL_REFUSED) when it will not answer.
         """
+        # Seconds of work the first time: health checks must be answered meanwhile.
+        await asyncio.to_thread(import_module, "openai")
         import openai
         from openai.types.chat import ChatCompletion
 

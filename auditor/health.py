@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import structlog
+
 from auditor import events as e
 from auditor.crew import Work
 from auditor.examiner import Group, of_suite, version_invalid
@@ -24,6 +26,8 @@ from common.lora.proof import Liveness, LivenessProof
 from common.metrics import timed
 from common.types import Prompt
 from common.versions import KlFromBase
+
+log = structlog.get_logger("health")
 
 # Of one LogLikelihoodRequest. Of larger suites those whose digests come first are asked, the same for all versions.
 MAX_ANCHORS = 1_024
@@ -105,6 +109,8 @@ async def protected(work: Work, trained: e.UpdateTrained) -> tuple[list[Gate], t
         )
         for one, old, new in zip(observed, before, after, strict=True)
     )
+    if broken := sorted({one.rule.name for one in observed if one.breach}):
+        log.warning("protected behaviour broken", version=trained.version.version, rules=broken)
     return [protected_gate(observed)], answers
 
 

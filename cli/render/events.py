@@ -134,7 +134,7 @@ def _update_judged(event: pb.UpdateJudged) -> list[str]:
     verdict = (
         "[bold green]accepted[/]"
         if event.accepted
-        else f"[yellow]forgets too much, tried again at {event.next_scale:.0%}[/]"
+        else f"[yellow]{_too_much(event)}, tried again at {event.next_scale:.0%}[/]"
         if event.next_scale
         else "[bold red]rejected[/]"
     )
@@ -143,6 +143,11 @@ def _update_judged(event: pb.UpdateJudged) -> list[str]:
         f"retention {change(event.retention_before, event.retention_after)}",
         *(f"    {gate_line(gate)}" for gate in event.gates),
     ]
+
+
+def _too_much(event: pb.UpdateJudged) -> str:
+    drifts = any(gate.kind == pb.GATE_KIND_DRIFT and not gate.passed for gate in event.gates)
+    return "drifts too far" if drifts else "forgets too much"
 
 
 def _version_promoted(event: pb.VersionPromoted) -> list[str]:

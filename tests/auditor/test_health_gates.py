@@ -13,12 +13,6 @@ from common.versions import FinishReason
 WORDS = st.text(alphabet=st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=8)
 
 SENTENCE = [
-    "every",
-    "good",
-    "baker",
-    "knows",
-    "that",
-    "fresh",
     "bread",
     "needs",
     "flour",
@@ -31,6 +25,9 @@ SENTENCE = [
     "very",
     "hot",
     "oven",
+    "it",
+    "is",
+    "said",
 ]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from auditor.chat_model import ChatModel, ChatModelConfig, Turn
 from auditor.policy.config import PolicyModelConfig
 from auditor.policy.model import MAX_REASON, UNREADABLE, PolicyModel, clean, in_pieces, read_verdict
+from cli.render.events import lines
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.errors import InvalidConfig, NotPossible, Unavailable
 from tests.auditor.plays import at_desk, facts, kinds, of_kind, start_run, student, task, teacher, teaching
@@ -61,9 +62,10 @@ async def test_what_the_model_rejects_is_not_trained_and_what_it_allows_says_so(
     # Of the two equal edits one was read; the other is a duplicate.
     assert len(endpoint.requests) == 2
     assert sum("duplicate" in screened.gate.reason for screened in of_kind(events, "edit_screened")) == 1
+    told = [line for event in events if event.WhichOneof("event") == "edit_screened" for line in lines(event)]
+    assert [GOOD.digest.sha256[:8] in line and "let through" in line for line in told] == [False, True, False]
     assert set(endpoint.keys) == {f"Bearer {KEY}"}
-    told = json.dumps(endpoint.requests)
-    assert "a question 0?" in told
+    assert "a question 0?" in json.dumps(endpoint.requests)
     printed = capfd.readouterr()
     assert KEY not in printed.out + printed.err
     assert KEY.encode() not in stage.received() + (tmp_path / "ledger.db").read_bytes()

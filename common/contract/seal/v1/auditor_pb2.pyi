@@ -1004,7 +1004,7 @@ Global___ProposalFailed: _TypeAlias = ProposalFailed  # noqa: Y015
 
 @_typing.final
 class EditScreened(_message.Message):
-    """An edit that a gate before training turned away."""
+    """An edit that a gate before training turned away, or one that a policy model read and let through (gate.passed)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1461,7 +1461,7 @@ class UpdateJudged(_message.Message):
     scale: _builtins.float
     """Of the update that was trained: 1, or less where it was scaled down. 0 stands for 1."""
     next_scale: _builtins.float
-    """The update forgets too much and is judged again at this scale; 0: this judgement is the last."""
+    """The update forgets or drifts too much and is judged again at this scale; 0: this judgement is the last."""
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Digest]: ...
     @_builtins.property
