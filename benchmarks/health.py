@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from auditor.compose import union
-from auditor.gates.degenerate import Given, Shares, shares_of
+from auditor.gates.degenerate import KINDS, Given, shares_of
 from auditor.grading import grade
 from auditor.suite_files import built_in_suites
 from auditor.tasks import EvaluationItem, Grader, Settings
@@ -105,7 +105,7 @@ def jobs(engine: LoraEngine, edits: Sequence[SelfEdit], contexts: Sequence[Conte
         *typical,
         TrainJob("union", both.examples, _recipe(both), SEED),
         TrainJob("text-10-epochs", text, _over(Recipe(epochs=10, batch_size=1)), SEED),
-        TrainJob("10-examples-40-epochs-5e-3", edits[0].examples[:10], _over(absurd), SEED),
+        TrainJob("5-examples-40-epochs-5e-3", edits[0].examples[:5], _over(absurd), SEED),
         TrainJob("end-of-text", padded, _over(silent), SEED),
     ]
 
@@ -125,6 +125,34 @@ def _padded(engine: LoraEngine, text: str) -> Rendered:
     return Rendered((*rendered.tokens, *end), (True,) * PADDED_TOKENS)
 
 
+def measure(
+    engine: LoraEngine, versions: Sequence[str], asked: Sequence[tuple[str, EvaluationItem]], anchors: int
+) -> dict[str, dict[str, float]]:
+    """Figures of each version. asked: (topic, item); the first `anchors` are those that drift is measured on."""
+    prompts = [
+        Prompt(prompt_id=f"q{i}", conversation=ask(topic, item.question)) for i, (topic, item) in enumerate(asked)
+    ]
+    given: dict[str, dict[int, Given]] = {version: {} for version in versions}
+    for version, text in engine.answer(versions, prompts, Sampling(max_new_tokens=Settings().max_answer_tokens)):
+        given[version][text.index] = Given(text=text.text, finish=text.finish_reason or "")
+    drift: dict[str, list[float]] = {version: [] for version in versions}
+    for version, _, kl in engine.drift(versions, [prompt.conversation for prompt in prompts[:anchors]]):
+        drift[version].append(kl)
+    found = {}
+    for version in versions:
+        answers = [given[version][i] for i in range(len(prompts))]
+        shares = shares_of(answers)
+        marks = [grade(answer.text, item) for answer, (_, item) in zip(answers, asked, strict=True)]
+        found[version] = {
+            "kl_per_token": round(sum(drift[version]) / anchors, 4),
+            "kl_highest": round(max(drift[version]), 4),
+            **{kind: round(shares.share(kind), 3) for kind in KINDS},
+            "general_right": sum(marks[:anchors]),
+            "documents_right": sum(marks[anchors:]),
+        }
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=2)
@@ -134,45 +162,22 @@ def main() -> None:
     contexts = [context for context, _ in found]
     with tempfile.TemporaryDirectory() as temporary:
         edits = asyncio.run(written(contexts, options.folder or Path(temporary)))
-    print(", ".join(f"{len(edit.examples)} examples" for edit in edits), flush=True)
-
     adapters: dict[str, Adapter] = {}
     model = ModelConfig(model=DEFAULT_MODEL, system_prompt=SYSTEM_PROMPT)
     engine = LoraEngine(load_model(model), load=adapters.__getitem__)
-    general = [item for suite in built_in_suites() for item in suite.items]
-    asked = [("", item) for item in general] + [(context.title, item) for context, items in found for item in items]
-    prompts = [
-        Prompt(prompt_id=f"q{i}", conversation=ask(topic, item.question)) for i, (topic, item) in enumerate(asked)
-    ]
-    items = [item for _, item in asked]
-    anchors = [prompt.conversation for prompt in prompts[: len(general)]]
-    result: dict[str, dict[str, float]] = {}
-
-    def measure(name: str) -> None:
-        given: dict[int, Given] = {}
-        for _, text in engine.answer([name], prompts, Sampling(max_new_tokens=Settings().max_answer_tokens)):
-            given[text.index] = Given(text=text.text, finish=text.finish_reason or "")
-        shares: Shares = shares_of([given[i] for i in range(len(prompts))])
-        drift = [kl for _, _, kl in engine.drift([name], anchors)]
-        marks = [grade(given[i].text, item) for i, item in enumerate(items)]
-        result[name] = {
-            "kl_per_token": round(sum(drift) / len(drift), 4),
-            "kl_highest": round(max(drift), 4),
-            **{kind: round(shares.share(kind), 3) for kind in ("empty", "repeated", "truncated")},
-            "general_right": sum(marks[: len(general)]),
-            "documents_right": sum(marks[len(general) :]),
-        }
-        print(name, "  ".join(f"{key} {value:g}" for key, value in result[name].items()), flush=True)
-
-    measure(BASE_VERSION)
-    for job in jobs(engine, edits, contexts):
-        (outcome,) = engine.train([job])
+    trainings = jobs(engine, edits, contexts)
+    for job in trainings:
+        print(f"{job.job_id}: {len(job.examples)} examples, {job.recipe.epochs} epochs", flush=True)
+    for outcome in engine.train(trainings):
         if not isinstance(outcome, TrainedAdapter):
-            print(job.job_id, outcome.reason, flush=True)
-            continue
-        adapters[job.job_id] = outcome.adapter
-        measure(job.job_id)
-    print(json.dumps({"questions": len(prompts), "anchors": len(anchors), **result}))
+            raise SystemExit(f"{outcome.job_id}: {outcome.reason}")
+        adapters[outcome.job_id] = outcome.adapter
+    general = [("", item) for suite in built_in_suites() for item in suite.items]
+    asked = [*general, *((context.title, item) for context, items in found for item in items)]
+    result = measure(engine, [BASE_VERSION, *adapters], asked, len(general))
+    for name, figures in result.items():
+        print(name, "  ".join(f"{key} {value:g}" for key, value in figures.items()), flush=True)
+    print(json.dumps({"questions": len(asked), "anchors": len(general), **result}))
 
 
 if __name__ == "__main__":
