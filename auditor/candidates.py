@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import structlog
+
 from auditor import events as e
 from auditor.crew import Work, load_edit
+from auditor.findings import Gate
 from auditor.gates.screening import format_gate, policy_gate
 from auditor.peers import FailedProposal, ProposalOrder, ProposedEdit
+from auditor.policy.reading import read_by_model
 from auditor.tasks import Task
 from common.canonical import canonical_json, derive_seed, digest_of
 from common.edits import check_edit, edit_bytes
 from common.errors import InvalidRequest
 from common.metrics import timed
 from common.types import SelfEdit
+
+log = structlog.get_logger("screening")
 
 
 async def propose(work: Work, opened: e.RoundStarted, task: Task) -> list[e.EditProposed]:
@@ -90,19 +96,29 @@ def wrong_digest(edit: SelfEdit) -> str:
 
 
 async def screen(work: Work, round_: int, task: Task, proposed: Sequence[e.EditProposed]) -> list[SelfEdit]:
-    """The gates before training: format (size, limits, duplicates), then policy rules."""
-    rules = work.start.record
+    """The gates before training: format (size, limits, duplicates), policy rules, the policy model if there is one.
+
+    What is turned away is recorded with its reason; what passes, where a policy model read it.
+    """
     passed: dict[str, SelfEdit] = {}
+    gates: dict[int, Gate] = {}
     for event in proposed:
         self_edit = await load_edit(work.crew.recorder, event.edit.sha256)
-        gate = format_gate(self_edit, task.context, rules.limits, passed)
+        gate = format_gate(self_edit, task.context, work.start.record.limits, passed)
         if gate.passed:
-            gate = policy_gate(self_edit, rules.forbidden)
+            gate = policy_gate(self_edit, work.rules.rules)
         if gate.passed:
             passed[self_edit.digest.sha256] = self_edit
-            continue
-        screened = e.EditScreened(round=round_, task_id=task.task_id, edit=event.edit, gate=gate)
+        else:
+            gates[event.index] = gate
+            log.info("edit turned away", run_id=work.order.run_id, edit=event.edit.sha256, reason=gate.reason)
+    if work.policy_model is not None:
+        read = await read_by_model(work.policy_model, work.journal, list(passed.values()))
+        gates |= {event.index: read[event.edit.sha256] for event in proposed if event.index not in gates}
+        passed = {sha256: self_edit for sha256, self_edit in passed.items() if read[sha256].passed}
+    for event in proposed:
         step = f"{round_}/{task.task_id}/screen/{event.index}"
-        if work.journal.done(step) is None:
+        if event.index in gates and work.journal.done(step) is None:
+            screened = e.EditScreened(round=round_, task_id=task.task_id, edit=event.edit, gate=gates[event.index])
             await work.journal.record(step, screened)
     return list(passed.values())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from auditor.graders.config import CommandConfig, JudgeConfig, Name
 from auditor.harness.config import HarnessConfig
+from auditor.policy.config import PolicyConfig
 from auditor.tasks import Settings
 from common.config import Config, ServiceConfig
 
@@ -41,22 +40,6 @@ class FilterConfig(Config):
     max_kept_per_context: int = Field(default=10, ge=1, description="cap of kept edits a context and round")
 
 
-class PolicyRules(Config):
-    """Rules an edit must obey before it is trained."""
-
-    forbidden: tuple[str, ...] = Field(default=(), description="regular expressions no training example may match")
-
-    @field_validator("forbidden")
-    @classmethod
-    def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {error.msg}") from None
-        return patterns
-
-
 class AuditorConfig(ServiceConfig):
     listen: str = Field(default="127.0.0.1:50053", pattern=r"^[^\s]+:\d{1,5}$")
     metrics_listen: str = Field(default="127.0.0.1:9103", pattern=r"^$|^[^\s]+:\d{1,5}$")
@@ -67,7 +50,7 @@ class AuditorConfig(ServiceConfig):
     retries: Retries = Retries()
     settings: Settings = Field(default=Settings(), description="what a run takes where its request says nothing")
     filter: FilterConfig = FilterConfig()
-    policy: PolicyRules = PolicyRules()
+    policy: PolicyConfig = PolicyConfig()
     lm_eval: HarnessConfig = Field(default=HarnessConfig(), description="suites of lm-evaluation-harness")
     judges: dict[Name, JudgeConfig] = Field(default_factory=dict, description="language models that mark answers")
     commands: dict[Name, CommandConfig] = Field(default_factory=dict, description="programs that mark answers")

@@ -14,6 +14,8 @@ from auditor.journal import Journal, Kept
 from auditor.measures import Measure
 from auditor.moves import Moves
 from auditor.peers import StudentStatus
+from auditor.policy.model import PolicyModel
+from auditor.policy.rules import Rules
 from auditor.ports import Student, Teacher
 from auditor.projections import Views
 from auditor.recorder import Recorder
@@ -34,7 +36,8 @@ class Crew:
     moves: Moves
     graders: Graders
     config_sha256: str
-    forbidden: tuple[str, ...]
+    rules: Rules
+    policy_model: PolicyModel | None
     max_kept_per_context: int
     software: Software
     # By suite id: what marks suites that the auditor does not mark itself.
@@ -50,6 +53,9 @@ class Work:
     journal: Journal
     start: RunStarted
     examiner: Examiner
+    # As they were when the run started, also after a restart with others.
+    rules: Rules
+    policy_model: PolicyModel | None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from auditor.findings import Comparison, EditVerdict, Gate, Mark, NamedPayload, Run, Score
+from auditor.findings import Comparison, EditVerdict, Gate, Mark, NamedPayload, ProtectedAnswer, Run, Score
 from auditor.peers import Policy
 from auditor.tasks import Settings, Split
 from common.lora.proof import Liveness, LivenessProof
@@ -58,7 +58,11 @@ class RunStarted(Event):
         student: str
         limits: TrainLimits
         can_learn: bool
+        # Digest of the rules in force; ledgers from before rules had a file say what was forbidden.
+        rules: str = ""
         forbidden: tuple[str, ...] = ()
+        # PolicyModel.identity; empty: none.
+        policy_model: str = ""
         max_kept_per_context: int = 10
         teacher_software: Software = Software()
         student_software: Software = Software()
@@ -132,11 +136,23 @@ class ProposalFailed(Event):
 
 
 class EditScreened(Event):
+    """An edit that a gate before training turned away, or one that a policy model read and let through."""
+
     kind: ClassVar[str] = "edit_screened"
     round: int
     task_id: str
     edit: Digest
     gate: Gate
+
+
+class PolicyJudged(Event):
+    """What the policy model said of an edit, once a run. Not for watchers, who get it as a gate."""
+
+    kind: ClassVar[str] = "policy_judged"
+    edit: Sha256
+    model: str
+    allowed: bool
+    reason: str
 
 
 class CandidateTrained(Event):
@@ -270,6 +286,7 @@ class UpdateJudged(Event):
         seed: int = 0
         task_ids: tuple[str, ...] = ()
         proof: LivenessProof | None = None
+        protected: tuple[ProtectedAnswer, ...] = ()
 
     kind: ClassVar[str] = "update_judged"
     round: int
@@ -403,6 +420,14 @@ WATCHED: tuple[type[Event], ...] = (
     SplitsSwapped,
     WinnersPooled,
 )
-ALL: tuple[type[Event], ...] = (*WATCHED, RunRequested, PayloadErased, EditDecided, MoveIntended, LiveFound)
+ALL: tuple[type[Event], ...] = (
+    *WATCHED,
+    RunRequested,
+    PayloadErased,
+    EditDecided,
+    PolicyJudged,
+    MoveIntended,
+    LiveFound,
+)
 EVENTS: dict[str, type[Event]] = {cls.kind: cls for cls in ALL}
 TERMINAL = frozenset({"run_finished", "run_failed", "run_cancelled"})

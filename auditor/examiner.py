@@ -98,8 +98,21 @@ class Paper:
     def result(self, group: Group) -> Marked:
         """Raises NotPossible(VERSION_INVALID): such a version has no score, not a score of 0."""
         if self.liveness is Liveness.INVALID:
-            raise invalid(self.version)
+            raise version_invalid(self.version)
         return self.results[group.name]
+
+
+@dataclass(frozen=True)
+class ReadAnswer:
+    """An answer as it was given: its digest, its text, and its FinishReason (empty where it was not noted)."""
+
+    sha256: str
+    text: str
+    finish: str
+
+
+def version_invalid(version: str) -> NotPossible:
+    return NotPossible("a version could not be proven to answer", reason="VERSION_INVALID", ids={"version": version})
 
 
 def of_task(task: Task, split: Split, items: Sequence[EvaluationItem]) -> Group:
@@ -245,7 +258,7 @@ class Examiner:
             else:
                 given[event.prompt_id] = event.text
         if not _proven(version, proofs):
-            raise invalid(version)
+            raise version_invalid(version)
         _complete([prompt.prompt_id for prompt in order.prompts], version, given.keys())
         return given
 
@@ -353,15 +366,29 @@ class Examiner:
             return digest_of([version, question.continuation_id, self._identity, "choice"]).sha256
         return self._key(version, question.prompt_id)
 
+    async def read(self, version: str, prompts: Sequence[Prompt], progress: OnProgress) -> list[ReadAnswer]:
+        """A version's answers to prompts that nobody marks, in their order; what was asked before is not asked again.
+
+        Raises NotPossible(VERSION_INVALID), as Paper.result does.
+        """
+        wanted = {prompt.prompt_id: prompt for prompt in prompts}
+        keys = {name: self._key(version, name) for name in wanted}
+        known = await self._recorder.run(self._recorder.ledger.recall, list(keys.values()))
+        missing = [prompt for name, prompt in wanted.items() if keys[name] not in known]
+        if missing:
+            proofs = await self._ask(missing, [version], progress)
+            if proofs[version].liveness is Liveness.INVALID:
+                raise version_invalid(version)
+            known = await self._recorder.run(self._recorder.ledger.recall, list(keys.values()))
+        answers = await self._recorder.run(texts, self._recorder.ledger, [row.answer for row in known.values()])
+        rows = [known[keys[prompt.prompt_id]] for prompt in prompts]
+        return [ReadAnswer(row.answer, answers[row.answer], row.finish) for row in rows]
+
     def _key(self, version: str, prompt: str) -> str:
         return digest_of([version, prompt, self._identity, self._sampling_name()]).sha256
 
     def _sampling_name(self) -> str:
         return digest_of(self._sampling).sha256
-
-
-def invalid(version: str) -> NotPossible:
-    return NotPossible("a version could not be proven to answer", reason="VERSION_INVALID", ids={"version": version})
 
 
 def _complete(asked: Collection[str], version: str, answered: Collection[str]) -> None:

@@ -118,6 +118,16 @@ class Comparison(Domain):
     score_after: float
 
 
+class ProtectedAnswer(Domain):
+    """The answers to a protected behaviour's question before and after an update, by digest. question: 1, 2, ..."""
+
+    rule: str
+    question: int
+    before: Sha256
+    after: Sha256
+    breach: str = ""
+
+
 class NamedPayload(Domain):
     """A task or suite of a run, kept as a payload."""
 

@@ -17,8 +17,9 @@ from auditor.evidence.scaling import Outcome, next_scale
 from auditor.evidence.splits import split
 from auditor.evidence.verdict import verdict
 from auditor.examiner import Group, Marked, Paper, compare, of_suite, of_task
-from auditor.findings import Gate, GateKind, Score
+from auditor.findings import Gate, GateKind, ProtectedAnswer, Score
 from auditor.gates.update import Confirmation, approval_gate, confirmation_gate, liveness_gate, retention_gate
+from auditor.health import degenerate, drift, protected
 from auditor.history import History
 from auditor.journal import Kept
 from auditor.projections import Projections
@@ -60,6 +61,7 @@ class Found:
     # Of every fresh training; the first is the one that is to be promoted.
     after: list[Mapping[str, Marked]] = field(default_factory=list)
     retention: list[tuple[str, Marked, Marked]] = field(default_factory=list)
+    protected: tuple[ProtectedAnswer, ...] = ()
     proof: LivenessProof | None = None
 
     @property
@@ -109,13 +111,33 @@ async def judge(work: Work, case: Case) -> Kept[e.UpdateJudged]:
         found.retention = await retained(work, trained, history.retained(list(tasks.values())))
         bound = settings.retention.max_drop
         found.gates.append(retention_gate(found.retention, bound, settings.level, trained.version.scale))
+    await on_the_whole(work, trained, found)
     return judgement(work, case, found)
+
+
+async def on_the_whole(work: Work, trained: e.UpdateTrained, found: Found) -> None:
+    """The gates on what became of the model, whatever it was taught."""
+    if found.passed:
+        found.gates += await drift(work, trained)
+    if found.passed:
+        found.gates += await degenerate(work, trained, compared_groups(work, trained, found))
+    if found.passed:
+        gates, found.protected = await protected(work, trained)
+        found.gates += gates
 
 
 async def repeats(work: Work, trained: e.UpdateTrained, groups: Sequence[Group]) -> list[Mapping[str, Marked]]:
     """Results of the other fresh trainings; one that is not proven to answer is left out."""
     papers = [await examine(work, trained, version.version, groups) for version in trained.record.repeats]
     return [paper.results for paper in papers if paper.liveness is not Liveness.INVALID]
+
+
+def compared_groups(work: Work, trained: e.UpdateTrained, found: Found) -> list[tuple[str, Group]]:
+    """(version before, group) of all questions that were asked before and after, and are the auditor's own."""
+    asked = [*found.held_out, *(old.group for _, old, _ in found.retention)]
+    start, parent = work.start.start_version, trained.version.parent_version
+    own = [group for group in asked if group.measured is None]
+    return [(start if group.split is Split.RETENTION else parent, group) for group in own]
 
 
 def rejected_by(views: Projections, run_id: str, edits: Sequence[Digest]) -> str:
@@ -162,9 +184,11 @@ def judgement(work: Work, case: Case, found: Found) -> Kept[e.UpdateJudged]:
             seed=trained.seed,
             task_ids=trained.task_ids,
             proof=found.proof,
+            protected=found.protected,
         ),
     )
-    return Kept(event, answers_of(holdout, retained_items))
+    told = (sha256 for answer in found.protected for sha256 in (answer.before, answer.after))
+    return Kept(event, (*answers_of(holdout, retained_items), *told))
 
 
 async def examine(work: Work, trained: e.UpdateTrained, version: str, groups: Sequence[Group]) -> Paper:

@@ -33,10 +33,11 @@ from auditor.finish import finish
 from auditor.journal import Journal, Kept
 from auditor.measuring import Measuring
 from auditor.peers import KeptEdit, LearnOrder
+from auditor.policy.in_force import policy_model_in_force, rules_in_force
 from auditor.promotion import promote
 from auditor.tasks import Order, PromotionMode, Split, Task
 from auditor.trials import Trials, try_out
-from common.canonical import derive_seed, digest_of
+from common.canonical import canonical_json, derive_seed, digest_bytes, digest_of
 from common.errors import InvalidRequest, NotPossible
 from common.metrics import timed
 
@@ -78,7 +79,9 @@ async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
     status = await crew.student.status()
     start = await journal.step("start", lambda: run_started(order, crew))
     expect_same_student(start, status)
-    work = Work(order, crew, journal, start, await examiner_of(order, crew, journal, start))
+    examiner = await examiner_of(order, crew, journal, start)
+    rules = await rules_in_force(crew.recorder, start)
+    work = Work(order, crew, journal, start, examiner, rules, policy_model_in_force(start, crew.policy_model))
     if await check(work):
         work = replace(work, examiner=await examiner_of(order, crew, journal, start))
     return work
@@ -98,10 +101,11 @@ async def examiner_of(order: Order, crew: Crew, journal: Journal, start: e.RunSt
     )
 
 
-async def run_started(order: Order, crew: Crew) -> e.RunStarted:
+async def run_started(order: Order, crew: Crew) -> Kept[e.RunStarted]:
     student, teacher = await crew.student.status(), await crew.teacher.status()
     settings, taus = order.settings, [split(task.tau) for task in order.tasks]
-    return e.RunStarted(
+    rules = canonical_json(crew.rules)
+    event = e.RunStarted(
         tasks=len(order.tasks),
         rounds=settings.rounds,
         candidates=settings.candidates,
@@ -115,13 +119,15 @@ async def run_started(order: Order, crew: Crew) -> e.RunStarted:
             student=student.identity,
             limits=student.limits,
             can_learn=teacher.can_learn,
-            forbidden=crew.forbidden,
+            rules=digest_bytes(rules).sha256,
+            policy_model=crew.policy_model.identity if crew.policy_model else "",
             max_kept_per_context=crew.max_kept_per_context,
             teacher_software=teacher.software,
             student_software=student.software,
             auditor_software=crew.software,
         ),
     )
+    return Kept(event, (rules,))
 
 
 async def open_round(work: Work, round_: int) -> e.RoundStarted:

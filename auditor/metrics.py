@@ -64,7 +64,7 @@ def observe(link: Link, event: e.Event) -> None:
 def _tried(event: e.Event) -> None:
     """From proposal to filter."""
     match event:
-        case e.EditScreened():
+        case e.EditScreened() if not event.gate.passed:
             _rejected(event.gate.kind.value)
         case e.CandidateFailed():
             CANDIDATES_FAILED.inc()

@@ -138,12 +138,7 @@ class Projections:
                 self._by_round[link.run_id, event.round, event.edit.sha256].append(view)
                 view.references.append(_reference(link))
             case e.EditScreened():
-                # Of several equal edits the later ones were turned away.
-                views = [v for v in self._about(link, event.round, [event.edit]) if v.state is EditState.PROPOSED]
-                for view in [v for v in views if v.proposed.task_id == event.task_id][-1:]:
-                    view.gates.append(event.gate)
-                    view.reject(event.gate.kind, event.gate.reason)
-                    view.references.append(_reference(link))
+                self._screened(event, link)
             case e.CandidateTrained():
                 for view in self._noted(link, event.round, [event.edit]):
                     view.versions.append(event.version)
@@ -157,6 +152,16 @@ class Projections:
                 for verdict in event.verdicts:
                     for view in self._noted(link, event.round, [verdict.edit]):
                         self._filtered(view, verdict)
+
+    def _screened(self, event: e.EditScreened, link: Link) -> None:
+        """Of several equal edits the first went on, the later ones were turned away."""
+        views = [v for v in self._about(link, event.round, [event.edit]) if v.state is EditState.PROPOSED]
+        views = [v for v in views if v.proposed.task_id == event.task_id]
+        for view in views[:1] if event.gate.passed else views[-1:]:
+            view.gates.append(event.gate)
+            view.references.append(_reference(link))
+            if not event.gate.passed:
+                view.reject(event.gate.kind, event.gate.reason)
 
     def _apply_to_versions(self, event: e.Event, link: Link) -> None:
         match event:
@@ -300,7 +305,11 @@ class Projections:
     def _noted(self, link: Link, round_: int, edits: Iterable[Digest]) -> list[EditView]:
         """Views of what went on after screening, with the event noted on each."""
         screened = {GateKind.FORMAT, GateKind.POLICY}
-        views = [v for v in self._about(link, round_, edits) if not any(gate.kind in screened for gate in v.gates)]
+        views = [
+            view
+            for view in self._about(link, round_, edits)
+            if all(gate.passed for gate in view.gates if gate.kind in screened)
+        ]
         for view in views:
             view.references.append(_reference(link))
         return views

@@ -1,10 +1,10 @@
 """Promotion: a winner (or the union of the winners) is trained alone, confirmed, gated, and becomes live.
 
 The adapter that is promoted is the one that was confirmed: trained by itself with a fresh seed on the version live at
-that moment, so its digest can be reproduced. One that fails retention alone is scaled down towards its parent, step by
-step, and judged again from the first gate on: less of it is learned, and less forgotten. Live moves by compare-and-swap
-from exactly that version, in its turn (auditor/moves.py); if somebody else moved it meanwhile, the update is rejected
-with that reason. auditor/loop.py calls `promote` once a round.
+that moment, so its digest can be reproduced. One that fails retention or drift alone is scaled down towards its parent,
+step by step, and judged again from the first gate on: less of it is learned, and less forgotten. Live moves by
+compare-and-swap from exactly that version, in its turn (auditor/moves.py); if somebody else moved it meanwhile, the
+update is rejected with that reason. auditor/loop.py calls `promote` once a round.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from auditor.harness.offered import open_measures
 from auditor.ledger.chain import Verdict
 from auditor.ledger.store import Ledger
 from auditor.moves import Moves
+from auditor.policy.model import PolicyModel
+from auditor.policy.rules_file import configured_rules
 from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.runs import Runs
@@ -55,6 +57,8 @@ class Auditor:
         """Opens ledger, graders, channels. Raises InvalidConfig, or NotPossible when another process has the ledger."""
         measures = open_measures(config.lm_eval)
         suites = (*built_in_suites(), *(measure.suite for measure in measures.values()))
+        rules = configured_rules(config.policy)
+        policy_model = PolicyModel(config.policy.model) if config.policy.model else None
         watchers = Watchers()
         recorder = Recorder(Ledger.open(config.database), watchers)
         views = Views(recorder)
@@ -73,8 +77,9 @@ class Auditor:
             views=views,
             moves=moves,
             graders=graders,
-            config_sha256=digest_of(config.model_dump(mode="json")).sha256,
-            forbidden=config.policy.forbidden,
+            config_sha256=digest_of([config.model_dump(mode="json"), digest_of(rules).sha256]).sha256,
+            rules=rules,
+            policy_model=policy_model,
             max_kept_per_context=config.filter.max_kept_per_context,
             software=software(PACKAGES),
             measures=measures,
@@ -118,6 +123,8 @@ class Auditor:
         for channel in self._channels:
             await channel.close()
         await self.crew.graders.close()
+        if self.crew.policy_model is not None:
+            await self.crew.policy_model.close()
         await asyncio.to_thread(self.recorder.close)
         self.recorder.ledger.close()
 

@@ -5,10 +5,10 @@ auditor/candidates.py calls them for every edit; each finding carries its reason
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 
 from auditor.findings import Gate, GateKind
+from auditor.policy.rules import Rule
 from common.types import Context, Recipe, SelfEdit
 from common.versions import TrainLimits
 
@@ -46,13 +46,12 @@ def _over(name: str, value: float | None, limit: float) -> list[str]:
     return [f"{name} {value} is over the student's limit of {limit}"] if value and limit and value > limit else []
 
 
-def policy_gate(edit: SelfEdit, forbidden: Sequence[str]) -> Gate:
-    """No training example may match a forbidden expression. The reason names the rule, never the text."""
-    texts = [text for example in edit.examples for text in example.texts]
-    hits = [i for i, pattern in enumerate(forbidden) if any(re.search(pattern, text) for text in texts)]
+def policy_gate(edit: SelfEdit, rules: Sequence[Rule]) -> Gate:
+    """What the rules forbid and require of training examples. The reason names the rules, never a text."""
+    broken = {rule.name: offence for rule in rules if (offence := rule.offence(edit.examples))}
     return Gate(
         kind=GateKind.POLICY,
-        passed=not hits,
-        reason="; ".join(f"an example matches policy.forbidden[{i}]" for i in hits),
-        figures={"rules": float(len(forbidden))},
+        passed=not broken,
+        reason="; ".join(f"{name}: {offence}" for name, offence in broken.items()),
+        figures={"rules": float(len(rules)), "broken": float(len(broken))},
     )

@@ -86,7 +86,8 @@ def _proposal_failed(event: pb.ProposalFailed) -> list[str]:
 
 
 def _edit_screened(event: pb.EditScreened) -> list[str]:
-    return [f"  [yellow]{short(event.edit.sha256)} turned away[/]: {gate_line(event.gate)}"]
+    said = "[green]let through[/]" if event.gate.passed else "[yellow]turned away[/]"
+    return [f"  {short(event.edit.sha256)} {said}: {gate_line(event.gate)}"]
 
 
 def _candidate_trained(event: pb.CandidateTrained) -> list[str]:
@@ -169,7 +170,7 @@ def _update_judged(event: pb.UpdateJudged) -> list[str]:
     verdict = (
         "[bold green]accepted[/]"
         if event.accepted
-        else f"[yellow]tried again at {event.next_scale:.0%}[/]"
+        else f"[yellow]{_why_again(event)}, tried again at {event.next_scale:.0%}[/]"
         if event.next_scale
         else "[bold red]rejected[/]"
     )
@@ -178,6 +179,15 @@ def _update_judged(event: pb.UpdateJudged) -> list[str]:
         f"retention {change(event.retention_before, event.retention_after)}",
         *(f"    {gate_line(gate)}" for gate in event.gates),
     ]
+
+
+def _why_again(event: pb.UpdateJudged) -> str:
+    failed = {gate.kind for gate in event.gates if not gate.passed}
+    if pb.GATE_KIND_DRIFT in failed:
+        return "drifts too far"
+    if pb.GATE_KIND_RETENTION in failed:
+        return "forgets too much"
+    return "learns too little" if failed else "passes"
 
 
 def _version_promoted(event: pb.VersionPromoted) -> list[str]:

@@ -145,6 +145,8 @@ async def test_record_of_an_accepted_edit_tells_everything(tmp_path: Path) -> No
         pb.GATE_KIND_LIVENESS,
         pb.GATE_KIND_CONFIRMATION,
         pb.GATE_KIND_RETENTION,
+        pb.GATE_KIND_DRIFT,
+        pb.GATE_KIND_DEGENERATE,
     ]
     assert all(gate.passed for gate in first_record.gates)
     assert first_record.retention_after.questions == 10

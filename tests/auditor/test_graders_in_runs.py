@@ -57,7 +57,7 @@ async def test_choices_are_scored_by_likelihood_and_decide_like_any_question(tmp
     good = telling("a", "{}-xxxxxx")
     useless = edit_about("doc-a", "About a", [])
     async with on_stage(teacher(a=[useless, good]), student()) as stage, at_desk(stage, tmp_path) as desk:
-        events = await desk.run(start_run("run", [choices("a")], candidates=2, level=0.1))
+        events = await desk.run(start_run("run", [choices("a")], candidates=2, level=0.2))
         record = (await desk.stub.GetEdit(pb.GetEditRequest(edit=good.digest.sha256))).record
     (promoted,) = of_kind(events, "version_promoted")
     assert [edit.sha256 for edit in promoted.edits] == [good.digest.sha256]
@@ -86,7 +86,7 @@ async def test_a_broken_stream_of_scores_is_taken_up_again(tmp_path: Path) -> No
     playing = student()
     playing.faults.breaks["LogLikelihood"] = 2
     async with on_stage(teacher(a=[telling("a", "{}-xxxxxx")]), playing) as stage, at_desk(stage, tmp_path) as desk:
-        events = await desk.run(start_run("run", [choices("a")], candidates=1, level=0.1))
+        events = await desk.run(start_run("run", [choices("a")], candidates=1, level=0.2))
     assert kinds(events)[-1] == "run_finished"
     assert of_kind(events, "version_promoted")
 
@@ -97,7 +97,7 @@ async def test_words_and_choices_of_one_task_are_asked_side_by_side(tmp_path: Pa
     say = [(q, f"{a}-xxxxxx" if i < 5 else a) for i, (q, a) in enumerate(facts("a").items())]
     good = edit_about("doc-a", "About a", say)
     async with on_stage(teacher(a=[good]), student()) as stage, at_desk(stage, tmp_path) as desk:
-        events = await desk.run(start_run("run", [mixed], candidates=1, level=0.1))
+        events = await desk.run(start_run("run", [mixed], candidates=1, level=0.2))
     assert of_kind(events, "run_finished")[0].run.live_holdout.correct == 5
 
 

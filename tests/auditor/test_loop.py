@@ -264,7 +264,7 @@ async def test_policy_rule_turns_an_edit_away_without_quoting_it(tmp_path: Path)
         events = await desk.run(start_run("run", [task("a")], candidates=1))
     screened = of_kind(events, "edit_screened")[0]
     assert screened.gate.kind == pb.GATE_KIND_POLICY
-    assert screened.gate.reason == "an example matches policy.forbidden[0]"
+    assert screened.gate.reason == "policy.forbidden[0]: 10 of 10 examples match what it forbids"
     assert stage.student.trainings == Counter()
 
 

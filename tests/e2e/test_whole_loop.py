@@ -43,6 +43,8 @@ async def target(tmp_path: Path) -> AsyncIterator[str]:
     # The gates' figures are not what is tested here: let the update through, whatever it forgets.
     settings = [
         "auditor.settings.retention.max_drop=1.0",
+        "auditor.settings.health.max_drift=0",
+        "auditor.settings.health.max_degenerate=1.0",
         "auditor.settings.threshold=-1.0",
         "teacher.learn.max_pairs=4",
     ]

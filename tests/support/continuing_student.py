@@ -59,6 +59,9 @@ class ContinuingStudent(ScriptedStudent):
                     continuation_id=continuation.continuation_id, version=version, options=scores
                 )
                 yield student_pb2.LogLikelihoodResponse(scored=scored)
+            for prompt in request.kl_prompts:
+                kl = student_pb2.KlFromBase(prompt_id=prompt.prompt_id, version=version)
+                yield student_pb2.LogLikelihoodResponse(kl=kl)
 
 
 def question_of(raw: str) -> str:

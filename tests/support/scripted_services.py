@@ -29,6 +29,10 @@ from common.types import Digest, Recipe, SelfEdit, TaskKind
 UNKNOWN = "I do not know."
 # An example that makes a version forget what the base knew: FORGET and the question.
 FORGET = "FORGET "
+# ... one that makes it answer a question with nothing: SILENCE and the question.
+SILENCE = "SILENCE "
+# ... and one that moves it away from the base: DRIFT, and by how many nats a token the answer says.
+DRIFT = "DRIFT"
 Facts = Sequence[tuple[str, str]]
 
 
@@ -113,6 +117,9 @@ class Adapter:
     facts: Mapping[str, str]
     forgets: frozenset[str]
     message: student_pb2.Version
+    silent: frozenset[str] = frozenset()
+    # KL per token from the base on every prompt.
+    drift: float = 0.0
 
 
 @dataclass
@@ -139,6 +146,7 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
         self.edits: dict[str, SelfEdit] = {}
         self.trainings: Counter[str] = Counter()
         self.asked: Counter[tuple[str, str]] = Counter()
+        self.compared: Counter[tuple[str, str]] = Counter()
         self.moves: list[tuple[str, str]] = []
         self.alias = dict.fromkeys(("live", "shadow", "previous"), ("base", 0))
         self.received: list[bytes] = []
@@ -194,6 +202,8 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
             raise NotFound("unknown parent", ids={"version": request.parent_version})
         learned: dict[str, str] = {}
         forgotten: list[str] = []
+        silenced: list[str] = []
+        drift = 0.0
         for one in (*replayed, edit):
             for example in one.examples:
                 assert example.conversation is not None
@@ -201,6 +211,10 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
                 question = asked.rpartition("\n")[2]
                 if question.startswith(FORGET):
                     forgotten.append(question.removeprefix(FORGET))
+                elif question.startswith(SILENCE):
+                    silenced.append(question.removeprefix(SILENCE))
+                elif question == DRIFT:
+                    drift += float(answered)
                 else:
                     learned[question] = answered
         facts = {**(parent.facts if parent else {}), **dict(list(learned.items())[: int(len(learned) * scale)])}
@@ -215,7 +229,16 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
             replay_share=request.replay.share,
             scale=scale,
         )
-        self.adapters[key] = Adapter(request.parent_version, edit.digest, seed, facts, frozenset(forgets), message)
+        self.adapters[key] = Adapter(
+            request.parent_version,
+            edit.digest,
+            seed,
+            facts,
+            frozenset(forgets),
+            message,
+            silent=frozenset({*(parent.silent if parent else ()), *silenced}),
+            drift=(parent.drift if parent else 0.0) + drift * scale,
+        )
         return self.adapters[key], False
 
     async def Answer(
@@ -245,7 +268,10 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
     async def LogLikelihood(
         self, request: student_pb2.LogLikelihoodRequest, context: Any
     ) -> AsyncIterator[student_pb2.LogLikelihoodResponse]:
-        """Of the options it finds the one likeliest that it would say; where it would say none, the shortest."""
+        """Of the options it finds the one likeliest that it would say; where it would say none, the shortest.
+
+        The KL from the base is the same on every prompt.
+        """
         self._receive(request, request.request_id)
         for asked in request.versions:
             version, _ = self.alias.get(asked, (asked, 0))
@@ -266,6 +292,11 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
                     continuation_id=continuation.continuation_id, version=version, options=options
                 )
                 yield student_pb2.LogLikelihoodResponse(scored=scored)
+            for prompt in request.kl_prompts:
+                self.compared[version, prompt.prompt_id] += 1
+                drift = adapter.drift if adapter else 0.0
+                kl = student_pb2.KlFromBase(prompt_id=prompt.prompt_id, version=version, kl_per_token=drift)
+                yield student_pb2.LogLikelihoodResponse(kl=kl)
             await self._break("LogLikelihood", context)
 
     def _liveness(self, adapter: Adapter | None) -> student_pb2.Liveness.ValueType:
@@ -276,6 +307,8 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
         return student_pb2.LIVENESS_INERT if adapter.edit.sha256 in self.faults.inert else student_pb2.LIVENESS_LIVE
 
     def _say(self, adapter: Adapter | None, question: str) -> str:
+        if adapter is not None and question in adapter.silent:
+            return ""
         if adapter is not None and question in adapter.facts:
             return adapter.facts[question]
         if adapter is not None and question in adapter.forgets:

@@ -1028,7 +1028,7 @@ Global___ProposalFailed: _TypeAlias = ProposalFailed  # noqa: Y015
 
 @_typing.final
 class EditScreened(_message.Message):
-    """An edit that a gate before training turned away."""
+    """An edit that a gate before training turned away, or one that a policy model read and let through (gate.passed)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
