@@ -22,6 +22,7 @@ from benchmarks.passages import Passage, RecordedEdits, chosen, read_edits, read
 from benchmarks.plan import Arm, print_plan
 from benchmarks.retention_ours import OursArm
 from benchmarks.retention_reference import ReferenceArm
+from cli.failure import Failure
 from common.errors import InvalidConfig, SealError
 from common.files import write_atomically
 from student.config import DEFAULT_MODEL
@@ -112,6 +113,8 @@ def main() -> None:
         sequences = [arms[name].run(order, number) for name in options.arms for number, order in enumerate(orders)]
     except SealError as error:
         sys.exit(f"bench-retention: {error.message}")
+    except Failure as failure:
+        sys.exit(f"bench-retention: {failure.what}\n{failure.next_step}")
     print_table(sequences)
     write_results(folder, sequences)
     if set(options.arms) == set(ARMS):
