@@ -9,7 +9,7 @@ ARGS ?=
 FAST := not model and not vllm and not e2e
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor run up test test-fast test-models lint format proto lock clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention run up test test-fast test-models lint format proto lock clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ bench-student: $(INSTALLED) ## how fast the student trains and answers, against 
 
 bench-auditor: $(INSTALLED) ## how often the auditor's judgement is wrong, on simulated students, five minutes [ARGS=]
 	$(BIN)/python -m benchmarks.auditor $(ARGS)
+
+bench-retention: $(INSTALLED) ## what is learned and forgotten over eight passages, ours and as published; hours, resumable [DATA= EDITS= ARGS=]
+	@$(BIN)/python -m benchmarks.retention $(if $(DATA),--data $(DATA)) $(if $(EDITS),--edits $(EDITS)) $(ARGS)
 
 run: $(INSTALLED) ## a run over your own tasks against `make up` [DATA= ARGS=]
 	$(BIN)/seal run $(RUN_DATA) $(ARGS)

@@ -1,0 +1,100 @@
+"""Passages with their questions, and the edits that another model wrote about them: what benchmarks of the method use.
+
+Both files are a user's own: a list of {title, context, questions: [{question, answer}]}, and a list of {title, context,
+completions}, several self-edits a passage (the formats of the SEAL reference code). A wrong file is refused before
+anything is trained. Passages are told apart by their text: two of them may have one title.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from auditor.tasks import EvaluationItem
+from common.canonical import digest_of
+from common.convert import violations_of
+from common.errors import InvalidConfig
+from common.prompting import ask
+from common.types import Domain, Prompt
+
+DomainT = TypeVar("DomainT", bound=Domain)
+LEAST_QUESTIONS = 5
+
+
+class Question(Domain):
+    """A question and its one accepted answer."""
+
+    question: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+
+
+class Passage(Domain):
+    """A context C with its tau."""
+
+    title: str = Field(min_length=1, max_length=300)
+    context: str = Field(min_length=1)
+    questions: tuple[Question, ...] = Field(min_length=1)
+
+    @property
+    def key(self) -> str:
+        """Names the passage by its content, in twelve characters."""
+        return digest_of([self.title, self.context]).sha256[:12]
+
+    def items(self) -> tuple[EvaluationItem, ...]:
+        """tau, graded by contains."""
+        return tuple(
+            EvaluationItem(item_id=f"{self.key}-{place}", question=entry.question, answers=(entry.answer,))
+            for place, entry in enumerate(self.questions)
+        )
+
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The questions as they are put to a model: under the title, without the passage."""
+        return tuple(
+            Prompt(prompt_id=item.item_id, conversation=ask(self.title, item.question)) for item in self.items()
+        )
+
+
+class RecordedEdits(Domain):
+    """The completions that a model wrote about one passage; `prompt` is what it was asked."""
+
+    title: str
+    context: str
+    prompt: str = ""
+    completions: tuple[str, ...] = Field(min_length=1)
+
+
+def read_passages(file: Path) -> tuple[Passage, ...]:
+    """Raises InvalidConfig that names file and field."""
+    passages = _read(file, TypeAdapter(tuple[Passage, ...]))
+    if len({passage.key for passage in passages}) != len(passages):
+        raise InvalidConfig(f"{file}: a passage occurs twice")
+    return passages
+
+
+def read_edits(file: Path) -> dict[str, RecordedEdits]:
+    """Recorded edits by their passage's text. Raises InvalidConfig that names file and field."""
+    return {edits.context: edits for edits in _read(file, TypeAdapter(tuple[RecordedEdits, ...]))}
+
+
+def chosen(passages: Sequence[Passage], count: int, left_out: Sequence[Passage] = ()) -> tuple[Passage, ...]:
+    """The first `count` passages with five questions or more that are not left out. Raises InvalidConfig."""
+    known = {passage.key for passage in left_out}
+    fit = [p for p in passages if len(p.questions) >= LEAST_QUESTIONS and p.key not in known]
+    if len(fit) < count:
+        raise InvalidConfig(f"{len(fit)} passages have {LEAST_QUESTIONS} questions or more; {count} are needed")
+    return tuple(fit[:count])
+
+
+def _read(file: Path, form: TypeAdapter[tuple[DomainT, ...]]) -> tuple[DomainT, ...]:
+    try:
+        return form.validate_python(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InvalidConfig(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        if isinstance(error, ValidationError):
+            raise InvalidConfig("\n".join(f"{file}: {v.path}: {v.reason}" for v in violations_of(error))) from None
+        raise InvalidConfig(f"{file}: not valid JSON") from None

@@ -1,0 +1,65 @@
+"""Recorded completions as training examples: what is asked can be answered from the source, and nothing is invented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.edit_forms import FormSettings, asked, formed, questions, reference_documents, statements
+from benchmarks.passages import Passage, read_edits, read_passages
+from common.types import LossMask
+
+SQUAD = Path(__file__).resolve().parents[2] / "examples" / "squad"
+PASSAGES = read_passages(SQUAD / "eight_passages.json")
+EDITS = read_edits(SQUAD / "eight_passages_edits.json")
+SENTENCE = "In 1871 the annexation, after a short war, was confirmed by the Treaty of Frankfurt for 30 years."
+
+
+def test_numbers_and_names_are_asked_for_within_their_clause() -> None:
+    found = {made.part: made.question for made in questions(SENTENCE, "Strasbourg")}
+    assert found["1871"].startswith("In which year the annexation")
+    assert found["30"].endswith("for how many years?")
+    assert found["Treaty of Frankfurt"] == "Was confirmed by the who or what for 30 years?"
+
+
+@pytest.mark.parametrize("passage", PASSAGES, ids=lambda passage: passage.title)
+def test_every_answer_stands_in_its_source_and_not_in_its_question(passage: Passage) -> None:
+    made = [
+        (source, entry)
+        for completion in EDITS[passage.context].completions
+        for source in (*statements(completion), *passage.context.split(". "))
+        for entry in questions(source, passage.title)
+    ]
+    assert len(made) >= 20
+    for source, entry in made:
+        assert entry.part in source
+        assert entry.part.lower() in entry.clause.lower()
+        assert entry.question.endswith("?")
+        assert entry.part not in entry.question or source.count(entry.part) > 1
+
+
+def test_examples_are_asked_as_evaluations_are_and_train_the_answer_alone() -> None:
+    (example, *_) = asked([SENTENCE], "Strasbourg", "It rains. It rains.", answer="sentence")
+    assert example.loss_mask is LossMask.COMPLETION
+    question, answer = example.texts
+    assert question.startswith("Topic: Strasbourg\n")
+    assert answer == SENTENCE
+
+
+def test_the_published_reading_keeps_every_line_under_the_title_and_the_passage_last() -> None:
+    found = reference_documents("1. One.\n\n2. Two.", "Title", "The passage.")
+    assert found == ["Title\n1. One.", "Title\n2. Two.", "Title\nThe passage."]
+    assert reference_documents("One.\nMore.\n---\nTwo.", "T", "P") == ["T\nOne.\nMore.", "T\nTwo.", "T\nP"]
+    assert len(reference_documents("\n".join(f"{i}." for i in range(50)), "T", "P")) == 31
+
+
+def test_a_line_that_was_cut_off_is_not_taught() -> None:
+    assert statements("1. It rains.\n2. It rains.\n3. It rai") == ["It rains."]
+
+
+def test_forms_are_as_the_settings_name_them() -> None:
+    plain_only = formed([SENTENCE], "T", "It rained in 1871.", FormSettings(plain=True, asked=False))
+    assert [example.text for example in plain_only] == [f"T\n{SENTENCE}", "T\nIt rained in 1871."]
+    both = formed([SENTENCE], "T", "It rained in 1871.", FormSettings(plain=True, asked=True, per_statement=1))
+    assert len([example for example in both if example.conversation is not None]) == 1 + 1
