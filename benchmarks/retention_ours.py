@@ -3,7 +3,7 @@
 The teacher is a recorded one; everything else is as users run it: candidates, filter, confirmation, retention gate,
 replay, scaling. One run of one round takes all passages of a sequence, and each winner is trained and judged on the
 version live at that moment. A passage whose edits were all turned down is a step too: it leaves the live version as it
-was. The steps' order is the ledger's. An interrupted sequence is taken up by its auditor where it stood.
+was. An interrupted sequence is taken up by its auditor where it stood.
 benchmarks/retention.py is the caller.
 """
 
@@ -194,7 +194,10 @@ def task_of(passage: Passage) -> task_pb2.Task:
 
 
 def steps_of(events: Sequence[pb.RunEvent]) -> tuple[str, list[Step]]:
-    """The version that the run started from, and every passage's turn in the order of the ledger."""
+    """The version that the run started from, and every passage's turn in the order of the run's tasks.
+
+    Winners are promoted in that order too; a passage that was turned down leaves what its predecessor left.
+    """
     start = live = BASE_VERSION
     task_of_edit: dict[str, str] = {}
     steps: dict[str, Step] = {}
@@ -204,7 +207,7 @@ def steps_of(events: Sequence[pb.RunEvent]) -> tuple[str, list[Step]]:
             start = live = event.run_started.start_version or BASE_VERSION
         elif kind == "edit_proposed":
             task_of_edit[event.edit_proposed.edit.sha256] = event.edit_proposed.task_id
-        elif kind == "filter_decided" and not any(v.kept for v in event.filter_decided.verdicts):
+        elif kind == "filter_decided":
             task_id = event.filter_decided.task_id
             steps[task_id] = Step(passage=task_id, accepted=False, version=live, reason="no edit gained")
         elif kind == "update_judged":
@@ -219,7 +222,11 @@ def steps_of(events: Sequence[pb.RunEvent]) -> tuple[str, list[Step]]:
             live = event.version_promoted.version
             task_id = task_of_edit[event.version_promoted.edits[0].sha256]
             steps[task_id] = steps[task_id].model_copy(update={"accepted": True, "version": live, "reason": ""})
-    return start, list(steps.values())
+    turns, live = [], start
+    for step in steps.values():
+        live = step.version if step.accepted else live
+        turns.append(step.model_copy(update={"version": live}))
+    return start, turns
 
 
 def sequence_of(played: Played, passages: Sequence[Passage], order: int) -> EditSequence:

@@ -12,17 +12,17 @@ from tests.auditor.plays import at_desk, start_run, student, task, teacher, teac
 from tests.support.scripted_services import edit_about, on_stage
 
 
-async def test_every_passage_has_its_turn_in_the_order_of_the_ledger(tmp_path: Path) -> None:
+async def test_every_passage_has_its_turn_in_the_order_of_the_tasks(tmp_path: Path) -> None:
     useless = edit_about("doc-b", "About b", [])
-    script = {"a": [teaching("a", 6)], "b": [useless], "c": [teaching("c", 10)]}
+    script = {"a": [teaching("a", 10)], "b": [useless], "c": [teaching("c", 10)]}
     async with on_stage(teacher(**script), student()) as stage, at_desk(stage, tmp_path) as desk:
         tasks = [task(name) for name in script]
         events = await desk.run(start_run("run", tasks, candidates=1, learn=False))
         moves = [version for name, version in stage.student.moves if name == "live"]
     start, steps = steps_of(events)
     assert start == BASE_VERSION
-    assert [(step.passage, step.accepted) for step in steps] == [("b", False), ("c", True), ("a", True)]
-    assert [step.version for step in steps] == [BASE_VERSION, *moves]
+    assert [(step.passage, step.accepted) for step in steps] == [("a", True), ("b", False), ("c", True)]
+    assert [step.version for step in steps] == [moves[0], moves[0], moves[1]]
 
 
 def passage(name: str, count: int = 5) -> Passage:
