@@ -17,12 +17,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from statistics import NormalDist
 
-# Counting is exact up to here; beyond, the sum of the flipped gains is normal for all that matters.
+# Counting is exact up to here (gains that are not zero); beyond, the sum of the flipped gains is normal for all that
+# matters.
 EXACT_UP_TO = 200
 # Bounds are found on a grid of this step, rounded to the safe side.
 STEP = Fraction(1, 100)
 # Marks that graders give as decimals are told apart up to this.
 RESOLUTION = 5_040
+# More sums than this are not counted one by one: gains are rounded down to hundredths then, which is the safe side.
+MOST_SUMS = 50_000
 
 
 def decidable(questions: int, level: float) -> bool:
@@ -33,24 +36,23 @@ def decidable(questions: int, level: float) -> bool:
 def p_value(gains: Sequence[float]) -> float:
     """One-sided: how often random signs give a sum as large as the one found. 1 for no questions.
 
-    Exact for up to 200 questions, else the normal limit.
+    Exact for up to 200 gains that are not zero, else the normal limit.
     """
-    if len(gains) > EXACT_UP_TO:
-        return _normal_p(gains)
-    units = _units([_fraction(gain) for gain in gains])
-    return _exact_p(units)
+    moved = [gain for gain in gains if gain]
+    return _normal_p(moved) if len(moved) > EXACT_UP_TO else _exact_p(_units(_fractions(moved)))
 
 
 def lower_bound(gains: Sequence[float], level: float) -> float:
     """The mean gain is above this, at a one-sided `level`: never below -1, and -1 where nothing can be said.
 
-    Rounded down to hundredths.
+    Rounded down to hundredths. Inverting the test takes gains to lie symmetrically about their mean; where they cannot,
+    as with losses alone, `lost_share` says more.
     """
     if not decidable(len(gains), level):
         return -1.0
     if len(gains) > EXACT_UP_TO:
         return _normal_bound(gains, level)
-    exact = [_fraction(gain) for gain in gains]
+    exact = _fractions(gains)
     if min(exact) == max(exact):
         return float(exact[0])
     # Of the shifts -1, -0.99, ..., 1 the largest at which the test still rejects: p grows with the shift.
@@ -69,6 +71,35 @@ def upper_bound(gains: Sequence[float], level: float) -> float:
     return 0.0 - lower_bound([-gain for gain in gains], level)
 
 
+def lost_share(lost: int, of: int, level: float) -> float:
+    """Upper bound of the share that is lost, at a one-sided `level`, given how many of how many were.
+
+    Exact (Clopper and Pearson 1934): the share at which so few losses have the probability `level`. Of none it is 1.
+    """
+    if lost >= of:
+        return 1.0
+    low, high = lost / of, 1.0
+    for _ in range(40):
+        share = (low + high) / 2
+        if _binomial(lost, of, share) > level:
+            low = share
+        else:
+            high = share
+    return high
+
+
+def _binomial(most: int, of: int, share: float) -> float:
+    """Probability of at most `most` of `of`."""
+    if not 0.0 < share < 1.0:
+        return 1.0 if share <= 0.0 else 0.0
+    term = of * math.log1p(-share)
+    odds, total = math.log(share) - math.log1p(-share), 0.0
+    for count in range(most + 1):
+        total += math.exp(term)
+        term += math.log(of - count) - math.log(count + 1) + odds
+    return min(1.0, total)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted so that the level holds over all of them together (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
@@ -80,8 +111,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _fraction(gain: float) -> Fraction:
-    return Fraction(round(gain * RESOLUTION), RESOLUTION)
+def _fractions(gains: Sequence[float]) -> list[Fraction]:
+    fine = [Fraction(round(gain * RESOLUTION), RESOLUTION) for gain in gains]
+    unit = math.lcm(STEP.denominator, *(gain.denominator for gain in fine))
+    if sum(map(abs, fine)) * unit <= MOST_SUMS:
+        return fine
+    return [Fraction(math.floor(gain / STEP)) * STEP for gain in fine]
 
 
 def _units(gains: Sequence[Fraction]) -> list[int]:
@@ -99,18 +134,17 @@ def _exact_p(units: Sequence[int]) -> float:
     """
     if not units:
         return 1.0
-    width = len(units) + 1
+    # A slot has whole bytes, and room for the number of all subsets.
+    slot = len(units) // 8 + 1
+    width = 8 * slot
     below = -sum(value for value in units if value < 0)
     counts = 1 << (below * width)
     for value in units:
         counts += counts << (value * width) if value > 0 else counts >> (-value * width)
     # Slots 0..below hold the sums -below..0.
-    total = 0
-    mask = (1 << width) - 1
-    low = counts & ((1 << ((below + 1) * width)) - 1)
-    while low:
-        total += low & mask
-        low >>= width
+    size = (below + 1) * slot
+    low = (counts & ((1 << (8 * size)) - 1)).to_bytes(size, "little")
+    total = sum(int.from_bytes(low[at : at + slot], "little") for at in range(0, size, slot))
     return total / (1 << len(units))
 
 
