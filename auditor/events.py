@@ -367,6 +367,7 @@ class RoundFinished(Event):
     mean_confirmation: float
     trainings_saved: int = 0
     trainings_planned: int = 0
+    confirmed: int = 0
 
 
 class RunFinished(Event):

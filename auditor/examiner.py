@@ -51,7 +51,9 @@ class Group:
 
     @property
     def name(self) -> str:
-        return f"{self.split.lower()}:{self.task_id}:{self.suite_id}"
+        # Tasks of two runs may have one id, and be about other documents.
+        about = f":{digest_of(self.topic).sha256[:8]}" if self.topic else ""
+        return f"{self.split.lower()}:{self.task_id}:{self.suite_id}{about}"
 
     @property
     def title(self) -> str:

@@ -21,8 +21,8 @@ def forgetting(lineage: Sequence[VersionView], scores: Mapping[str, Mapping[str,
     learned: dict[str, list[float]] = {}
     for view in reversed(lineage):
         row = scores.get(view.version, {})
-        for task_id in view.task_ids:
-            learned.setdefault(task_id, [])
+        # Taught again, perhaps with other questions, a task's history begins anew.
+        learned |= {task_id: [] for task_id in view.task_ids}
         for task_id, history in learned.items():
             if task_id in row:
                 history.append(row[task_id].mean)

@@ -23,6 +23,7 @@ from auditor.views import EditView
 from common.types import Context, Digest
 
 MAX_REPLAYED = 4_096
+WORDED = (GraderKind.EXACT, GraderKind.CONTAINS, GraderKind.TOKEN_F1, GraderKind.JUDGE)
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,19 @@ class History:
     def retained(self, learning: Sequence[Task]) -> list[Task]:
         """What must be retained while `learning` is taught: tasks, cut down to the questions that are still true."""
         taught = {task.context.document_id: task for task in learning}
-        tasks: dict[str, Task] = {}
+        own = {(task.context.document_id, task.task_id) for task in learning}
+        tasks: dict[tuple[str, str], Task] = {}
         for document_id, revisions in self._learned.items():
             newest = revisions[0].context.revision
             now = taught.get(document_id)
             for task in revisions:
-                if now is None and task.context.revision == newest:
-                    # Names of groups must differ: of two tasks with one id the newest is asked.
-                    tasks.setdefault(task.task_id, task)
-                elif now is not None and (kept := unchanged(task, now)) is not None:
-                    tasks.setdefault(task.task_id, kept)
-        own = {task.task_id for task in learning}
+                name = (document_id, task.task_id)
+                if now is None or now.context.revision == task.context.revision:
+                    # Of two tasks with one name the newest is asked; of older revisions nothing.
+                    if task.context.revision == newest:
+                        tasks.setdefault(name, task)
+                elif (kept := unchanged(task, now)) is not None:
+                    tasks.setdefault(name, kept)
         return [task for name, task in tasks.items() if name not in own]
 
     def superseded(self, learning: Sequence[Task]) -> list[Superseded]:
@@ -102,8 +105,6 @@ class History:
 
 def unchanged(task: Task, now: Task) -> Task | None:
     """The task, with only those questions that `now` asks too and answers alike; None where there are none."""
-    if task.context.revision == now.context.revision:
-        return None
     answers = {item.content_hash: _key(item) for item in now.tau}
     tau = tuple(item for item in task.tau if answers.get(item.content_hash) == _key(item))
     return task.model_copy(update={"tau": tau}) if tau else None
@@ -120,7 +121,14 @@ def changed(newest: Task, older: Sequence[Task], *, changing: bool) -> Iterator[
         for item in items:
             if item.grader.kind in (GraderKind.REGEX, GraderKind.COMMAND):
                 continue  # their keys are no answers
-            old = dict.fromkeys(answer for other in before[item.content_hash] for answer in other.answers)
+            if any(set(_key(other)) & set(_key(item)) for other in before[item.content_hash]):
+                continue  # the answer is the same, whatever other words for it were or are accepted
+            old = dict.fromkeys(
+                answer
+                for other in before[item.content_hash]
+                if other.grader.kind not in (GraderKind.REGEX, GraderKind.COMMAND)
+                for answer in other.answers
+            )
             # An old answer that stands in a new one cannot be told from it.
             gone = tuple(answer for answer in old if not any(_stands_in(answer, key) for key in item.answers))
             if gone:
@@ -133,7 +141,10 @@ def _stands_in(answer: str, key: str) -> bool:
 
 
 def _key(item: EvaluationItem) -> tuple[tuple[str, ...], ...]:
-    return tuple(sorted(tuple(normalized(answer)) for answer in item.answers))
+    """Accepted answers as they can be compared: words where wording is what is marked, else as they stand."""
+    if item.grader.kind in WORDED:
+        return tuple(sorted(tuple(normalized(answer)) for answer in item.answers))
+    return tuple(sorted((item.grader.kind, *item.options, answer.strip()) for answer in item.answers))
 
 
 def _accepted(views: Projections, version: str) -> Iterator[tuple[EditView, str, str, str]]:

@@ -76,9 +76,11 @@ class Found:
             sum((self.after[0][name].score for name in asked), Score()),
         )
 
-    def confirmation(self, level: float, tested: int) -> Confirmation:
+    def confirmation(self, level: float, tested: int, scale: float) -> Confirmation:
         before, runs = marks_of(self.before, self.held_out), [marks_of(paper, self.held_out) for paper in self.after]
-        return Confirmation(verdict(paired_gains(before, runs), level, tested), *self.totals(), runs=len(runs))
+        return Confirmation(
+            verdict(paired_gains(before, runs), level, tested), *self.totals(), runs=len(runs), scale=scale
+        )
 
 
 def marks_of(paper: Mapping[str, Marked], groups: Sequence[Group]) -> list[float]:
@@ -102,7 +104,9 @@ async def judge(work: Work, case: Case) -> Kept[e.UpdateJudged]:
             found.after = [paper.results, *await repeats(work, trained, found.held_out)]
             found.before = dict((await examine(work, trained, parent, found.held_out)).results)
     if found.passed:
-        found.gates.append(confirmation_gate(found.confirmation(settings.level, case.tested), case.pooled))
+        found.gates.append(
+            confirmation_gate(found.confirmation(settings.level, case.tested, trained.version.scale), case.pooled)
+        )
     if found.passed:
         history = await History.of(work.crew.recorder, await work.crew.views.current(), parent)
         gate = await still_said(work, trained, history.superseded(list(tasks.values())))
@@ -209,8 +213,9 @@ async def retained(work: Work, trained: e.UpdateTrained, earlier: Sequence[Task]
     for groups, reference in ((suites, work.start.start_version), (learned, parent)):
         if groups:
             before = await examine(work, trained, reference, groups)
-            name = EARLIER if groups is learned else ""
-            found += [(name or group.title, before.result(group), after.result(group)) for group in groups]
+            # Each task by itself, and all of them together.
+            prefix = f"{EARLIER}/" if groups is learned else ""
+            found += [(f"{prefix}{group.title}", before.result(group), after.result(group)) for group in groups]
     return found
 
 

@@ -90,14 +90,15 @@ async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
 async def examiner_of(order: Order, crew: Crew, journal: Journal, start: e.RunStarted) -> Examiner:
     """Answers are cached for one student, and since evaluation was last found to have drifted."""
     epoch = (await crew.views.current()).epoch
+    identity = f"{start.record.student}@{epoch}" if epoch else start.record.student
     return Examiner(
         crew.student,
         crew.recorder,
         journal,
         crew.graders,
-        identity=f"{start.record.student}@{epoch}" if epoch else start.record.student,
+        identity=identity,
         max_answer_tokens=order.settings.max_answer_tokens,
-        measuring=Measuring(crew.student, crew.recorder, journal, crew.measures, identity=start.record.student),
+        measuring=Measuring(crew.student, crew.recorder, journal, crew.measures, identity=identity),
     )
 
 
@@ -184,7 +185,14 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
     )
     if skipped:
         return e.PolicyLearned(round=round_, skipped=skipped)
-    kept = tuple(KeptEdit(edit=winner.edit.digest, reward=winner.gain) for winner in winners)
+    rejected = (await work.crew.views.current()).rejected_by
+    kept = tuple(
+        KeptEdit(edit=winner.edit.digest, reward=winner.gain)
+        for winner in winners
+        if (work.order.run_id, winner.edit.digest.sha256) not in rejected
+    )
+    if not kept:
+        return e.PolicyLearned(round=round_, skipped="an operator rejected all that was kept")
     order = LearnOrder(
         request_id=work.journal.request_id("learn", [round_, [entry.edit.sha256 for entry in kept]]),
         kept=kept,
@@ -219,6 +227,7 @@ async def close_round(
         edits_kept=len(winners),
         mean_reward=sum(winner.gain for winner in winners) / len(winners) if winners else 0.0,
         mean_confirmation=sum(confirmations) / len(confirmations) if confirmations else 0.0,
+        confirmed=len(confirmations),
         trainings_saved=sum(trials.saved for trials in raced),
         trainings_planned=sum(trials.planned for trials in raced),
     )

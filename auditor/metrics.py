@@ -43,7 +43,8 @@ def observe(link: Link, event: e.Event) -> None:
     match event:
         case e.VersionScored() if event.split is Split.RETENTION and event.suite_id:
             RETENTION.labels(event.suite_id).set(event.score.mean)
-        case e.UpdateJudged():
+        # Beside a move that was not made stands a copy of the judgement that led to it.
+        case e.UpdateJudged() if not (link.step or "").endswith("/promote"):
             _judged(event)
         case e.VersionPromoted():
             LIVE.set(event.generation)
@@ -56,7 +57,8 @@ def observe(link: Link, event: e.Event) -> None:
         case e.SplitsSwapped():
             CROSS_SPLIT_GAP.set(event.gain_on_reward - event.reward)
         case e.RoundFinished():
-            REWARD_GAP.set(event.mean_reward - event.mean_confirmation)
+            if event.confirmed:
+                REWARD_GAP.set(event.mean_reward - event.mean_confirmation)
         case e.RunFinished() | e.RunFailed() | e.RunCancelled():
             RUNS.labels(event.kind.removeprefix("run_")).inc()
 

@@ -55,9 +55,11 @@ async def try_out(
             saved += len(stopped) * left
             alive = [edit for edit in alive if edit.digest not in stopped]
     if settings.filter is FilterMode.TOP_K:
-        tied = {reward.edit for reward in tied_for_a_place(contenders(rewards, alive), places(work))}
+        running = contenders(rewards, alive)
+        tied = {reward.edit for reward in tied_for_a_place(running, places(work), settings.threshold)}
         if tied:
             again = [edit for edit in alive if edit.digest in tied]
+            saved -= len(again)
             adapters += await train(work, opened, task, again, range(done, done + 1))
             rewards = await score(work, opened.round, self_edits, adapters, baseline)
     return Trials(raced(rewards, alive), planned, saved)

@@ -16,9 +16,6 @@ from auditor.findings import EditVerdict
 from auditor.tasks import FilterMode
 from common.types import Digest, Domain
 
-# With fewer no outcome is significant at the usual level of 0.05: 2^-4 is above it.
-DECIDING_QUESTIONS = 5
-
 
 class Reward(Domain):
     """What an edit's candidates scored on the reward questions.
@@ -103,9 +100,9 @@ def rest_em(
     verdicts: list[EditVerdict] = []
     last_kept: Reward | None = None
     for reward in in_order:
-        undecided = reward.questions < DECIDING_QUESTIONS
+        undecided = not decidable(reward.questions, shared)
         lower, upper = lower_bound(reward.gains, shared), upper_bound(reward.gains, shared)
-        bound = lower if by_lower_bound and decidable(reward.questions, shared) else None
+        bound = lower if by_lower_bound and not undecided else None
         reason = _refusal(reward, mode, threshold, bound)
         if not reason and places == 0:
             tied = last_kept is not None and last_kept.merit == reward.merit

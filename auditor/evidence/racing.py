@@ -26,7 +26,8 @@ def survivors(
     rewards: Sequence[Reward], *, mode: FilterMode, places: int, threshold: float, seeds_left: int
 ) -> list[Reward]:
     """Who goes on, best first. places: how many edits the filter keeps at most; seeds_left: seeds still to be spent."""
-    able = [r for r in ranked(rewards) if not r.barred and _can_pass(r, mode, threshold, seeds_left)]
+    # One whose trainings have failed so far may do better with another seed.
+    able = [r for r in ranked(rewards) if not (r.runs and r.barred) and _can_pass(r, mode, threshold, seeds_left)]
     if mode is not FilterMode.TOP_K:
         return able
     stay = max(places, -(-len(rewards) // 2))
@@ -35,10 +36,10 @@ def survivors(
     return [reward for reward in able if reward in able[:stay] or (cut and reward.merit == cut[0].merit)]
 
 
-def tied_for_a_place(rewards: Sequence[Reward], places: int) -> list[Reward]:
+def tied_for_a_place(rewards: Sequence[Reward], places: int, threshold: float) -> list[Reward]:
     """Edits whose gain equals that of the last one to get a place, if one of them goes without: to be measured once
-    more."""
-    able = [reward for reward in ranked(rewards) if not reward.barred]
+    more. Who is not above the threshold gets no place, and has none to lose."""
+    able = [reward for reward in ranked(rewards) if not reward.barred and reward.gain > threshold]
     if len(able) <= places:
         return []
     last = able[places - 1]

@@ -29,13 +29,15 @@ def next_scale(tried: Mapping[float, Outcome], last: float, smallest: float) -> 
     What passed before and is to stand is asked for once more: its judgement is then the last. smallest: no scale below
     is tried; at 1 none is.
     """
-    if tried[last] is Outcome.FAILED or (tried[last] is Outcome.PASSED and last == WHOLE):
-        return 0.0
     passed = [scale for scale, outcome in tried.items() if outcome is Outcome.PASSED]
+    if tried[last] is Outcome.FAILED and not passed:
+        return 0.0
+    if tried[last] is Outcome.PASSED and last == WHOLE:
+        return 0.0
     weak = [scale for scale, outcome in tried.items() if outcome is Outcome.LEARNS_TOO_LITTLE]
-    # Bisection goes on above what passes or is weak, and below what forgets.
-    forgets = [scale for scale, outcome in tried.items() if outcome is Outcome.FORGETS]
-    high = min(forgets, default=0.0)
+    # Bisection goes on above what passes or is weak, and below what forgets, or fails otherwise where less passed.
+    too_much = [scale for scale, outcome in tried.items() if outcome in (Outcome.FORGETS, Outcome.FAILED)]
+    high = min(too_much, default=0.0)
     low = max([scale for scale in (*passed, *weak) if scale < high], default=smallest)
     if high - low > STEP + 1e-9:
         return round((low + high) / 2, 6)

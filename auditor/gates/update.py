@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditor import events as e
-from auditor.evidence.sign_flip import decidable, upper_bound
+from auditor.evidence.sign_flip import lost_share, upper_bound
 from auditor.evidence.verdict import Verdict
 from auditor.examiner import Marked, Paper
 from auditor.findings import Gate, GateKind, Score
@@ -34,6 +34,12 @@ class Confirmation:
     before: Score
     after: Score
     runs: int = 1
+    scale: float = 1.0
+
+    @property
+    def loses(self) -> bool:
+        """Whether the training that is to be promoted is worse than its parent, whatever the others are."""
+        return self.after.correct < self.before.correct - HAIR
 
 
 def liveness_gate(paper: Paper) -> Gate:
@@ -65,8 +71,9 @@ def approval_gate(rejected_by: str) -> Gate:
 def confirmation_gate(own: Confirmation, pooled: e.WinnersPooled | None) -> Gate:
     """The holdout decides, by the exact sign-flip test at the run's level.
 
-    Where the update's own questions are too few for any verdict (UNDECIDED), they must not lose, and those of the
-    round's winners together must gain.
+    The training that is to be promoted must not lose, however well the other fresh ones do. Where the update's own
+    questions are too few for any verdict (UNDECIDED), it must not lose either, and those of the round's winners
+    together must gain. The pool was measured on whole updates: scaled down, one must gain by itself as well.
     """
     found, before, after = own.verdict, own.before, own.after
     said = f"{before.correct:g} -> {after.correct:g} of {after.questions} holdout questions"
@@ -82,8 +89,11 @@ def confirmation_gate(own: Confirmation, pooled: e.WinnersPooled | None) -> Gate
     }
     if not found.undecided:
         reason = f"{said}; {tested}" if found.gained else f"{said}: no gain that chance does not explain, {tested}"
-        return Gate(kind=GateKind.CONFIRMATION, passed=found.gained, reason=reason, figures=figures)
-    passed = found.questions > 0 and found.gain >= 0 and pooled is not None and pooled.passed
+        if found.gained and own.loses:
+            reason = f"{said}: the training to be promoted loses, though its repeats gain"
+        return Gate(kind=GateKind.CONFIRMATION, passed=found.gained and not own.loses, reason=reason, figures=figures)
+    enough = found.gain >= 0 if own.scale == 1.0 else found.gain > 0
+    passed = found.questions > 0 and enough and not own.loses and pooled is not None and pooled.passed
     reason = f"UNDECIDED alone: {said}; {_together(pooled)}"
     if pooled is not None:
         figures |= {"pooled_gain": pooled.gain, "pooled_p_value": pooled.p_value, "pooled_level": pooled.level}
@@ -103,8 +113,10 @@ def retention_gate(
 ) -> Gate:
     """Of no suite, and not of all items together, may the drop's upper confidence bound exceed `max_drop`.
 
-    groups: (name, before, after); those of one name are judged together. One with too few items for a bound decides
-    nothing by itself and counts in the total. scale: of the update, noted among the figures.
+    The bound is the larger of two: the inverted sign-flip test, and the exact bound of the share of items that got
+    worse less the share that got better. groups: (name, before, after); those of one name are judged together, and so
+    are those whose names begin alike up to a slash. One with so few items that no outcome could pass is judged by its
+    mean. scale: of the update, noted among the figures.
     """
     if not groups:
         return Gate(kind=GateKind.RETENTION, passed=True, reason="nothing to retain")
@@ -112,28 +124,37 @@ def retention_gate(
     scores: dict[str, tuple[Score, Score]] = defaultdict(lambda: (Score(), Score()))
     several = len({name for name, _, _ in groups}) > 1
     for name, old, new in groups:
-        for key in (name, EVERYTHING) if several else (name,):
+        pools = {name, name.partition("/")[0], *([EVERYTHING] if several else [])}
+        for key in sorted(pools):
             drops[key] += [a.score - b.score for a, b in zip(old.marks, new.marks, strict=True)]
             scores[key] = (scores[key][0] + old.score, scores[key][1] + new.score)
     failed: list[str] = []
     figures = {"max_drop": max_drop, "level": level, "scale": scale}
+    total = EVERYTHING if several else groups[0][0]
     for name, drop in drops.items():
         before, after = scores[name]
         figures[f"drop:{name}"] = before.mean - after.mean
-        if not decidable(len(drop), level) and several and name != EVERYTHING:
+        fell = f"{name} fell from {before.correct:g} to {after.correct:g} of {after.questions}"
+        if lost_share(0, len(drop), level) > max_drop:
+            # Too few items for any outcome to pass: their mean has to do, with two items for chance but in the total.
+            allowed = max_drop if name == total else max(max_drop, 2 / len(drop))
+            if before.mean - after.mean > allowed + HAIR:
+                failed.append(f"{fell}: {allowed:.2g} is allowed of so few")
             continue
-        # Of too few items for a bound, with nothing to pool them with, the mean has to do.
-        bound = upper_bound(drop, level) if decidable(len(drop), level) else before.mean - after.mean
+        bound = drop_bound(drop, level)
         figures[f"upper:{name}"] = bound
         if bound > max_drop + HAIR:
-            failed.append(
-                f"{name} fell from {before.correct:g} to {after.correct:g} of {after.questions}: "
-                f"a drop of up to {bound:.2f} is likely enough, {max_drop:g} is allowed"
-            )
-    before, after = scores[EVERYTHING if several else groups[0][0]]
+            failed.append(f"{fell}: a drop of up to {bound:.2f} cannot be ruled out, {max_drop:g} is allowed")
+    before, after = scores[total]
     return Gate(
         kind=GateKind.RETENTION,
         passed=not failed,
         reason="; ".join(failed) or f"{before.correct:g} -> {after.correct:g} of {after.questions}",
         figures=figures,
     )
+
+
+def drop_bound(drop: Sequence[float], level: float) -> float:
+    """Upper confidence bound of a mean drop, at a one-sided `level`. drop: before minus after of each item, -1..1."""
+    worse, better = sum(value > 0 for value in drop), sum(value < 0 for value in drop)
+    return max(upper_bound(drop, level), lost_share(worse, len(drop), level) - better / len(drop))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from hypothesis import given
@@ -83,7 +84,7 @@ def test_filter_keeps_its_promises(
     assert len(kept) <= (min(cap, top_k) if mode is FilterMode.TOP_K else cap)
     assert all(v.reason for v in verdicts)
     assert not any(by_edit[v.edit].barred for v in kept)
-    assert all(v.undecided == (by_edit[v.edit].questions < 5) for v in verdicts)
+    assert all(v.undecided == (by_edit[v.edit].questions < math.log2(len(measured) / 0.05)) for v in verdicts)
     if mode is FilterMode.SOLVED:
         assert all(by_edit[v.edit].solved for v in kept)
         return

@@ -10,9 +10,9 @@ from benchmarks.edit_forms import FormSettings, asked, formed, questions, refere
 from benchmarks.passages import Passage, read_edits, read_passages
 from common.types import LossMask
 
-SQUAD = Path(__file__).resolve().parents[2] / "examples" / "squad"
-PASSAGES = read_passages(SQUAD / "eight_passages.json")
-EDITS = read_edits(SQUAD / "eight_passages_edits.json")
+DATA = Path(__file__).resolve().parents[2] / "benchmarks" / "data"
+PASSAGES = read_passages(DATA / "eight_passages.json")
+EDITS = read_edits(DATA / "eight_passages_edits.json")
 SENTENCE = "In 1871 the annexation, after a short war, was confirmed by the Treaty of Frankfurt for 30 years."
 
 

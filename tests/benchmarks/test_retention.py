@@ -15,6 +15,7 @@ from common.errors import InvalidConfig
 from tests.support.tiny_model import make_tiny_model
 
 SQUAD = Path(__file__).resolve().parents[2] / "examples" / "squad"
+DATA = Path(__file__).resolve().parents[2] / "benchmarks" / "data"
 
 
 def test_the_shipped_passages_have_edits_and_share_none_with_those_tuned_on() -> None:
@@ -48,11 +49,11 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_reference_sequence_goes_on_to_the_same_result(tmp_path: Path) -> None:
-    passages = read_passages(SQUAD / "eight_passages.json")[:2]
+    passages = read_passages(DATA / "eight_passages.json")[:2]
     edits = {
         passage.context: edits.model_copy(update={"completions": (edits.completions[0][:120],)})
         for passage in passages
-        if (edits := read_edits(SQUAD / "eight_passages_edits.json")[passage.context])
+        if (edits := read_edits(DATA / "eight_passages_edits.json")[passage.context])
     }
     model = str(make_tiny_model(tmp_path / "model"))
     whole = ReferenceArm(tmp_path / "whole", edits, model=model, seed=0).run(passages, 0)

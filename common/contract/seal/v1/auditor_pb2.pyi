@@ -1665,6 +1665,7 @@ class RoundFinished(_message.Message):
     MEAN_CONFIRMATION_FIELD_NUMBER: _builtins.int
     TRAININGS_SAVED_FIELD_NUMBER: _builtins.int
     TRAININGS_PLANNED_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     live_version: _builtins.str
     edits_proposed: _builtins.int
@@ -1675,6 +1676,8 @@ class RoundFinished(_message.Message):
     trainings_saved: _builtins.int
     """Trial trainings that racing saved, of how many."""
     trainings_planned: _builtins.int
+    confirmed: _builtins.int
+    """Updates that were confirmed; mean_reward and mean_confirmation say something of each other only if there are any."""
     def __init__(
         self,
         *,
@@ -1686,10 +1689,11 @@ class RoundFinished(_message.Message):
         mean_confirmation: _builtins.float = ...,
         trainings_saved: _builtins.int = ...,
         trainings_planned: _builtins.int = ...,
+        confirmed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits_kept", b"edits_kept", "edits_proposed", b"edits_proposed", "live_version", b"live_version", "mean_confirmation", b"mean_confirmation", "mean_reward", b"mean_reward", "round", b"round", "trainings_planned", b"trainings_planned", "trainings_saved", b"trainings_saved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "edits_kept", b"edits_kept", "edits_proposed", b"edits_proposed", "live_version", b"live_version", "mean_confirmation", b"mean_confirmation", "mean_reward", b"mean_reward", "round", b"round", "trainings_planned", b"trainings_planned", "trainings_saved", b"trainings_saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
