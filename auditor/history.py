@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from auditor.evidence.splits import split
-from auditor.graders.lexical import contains, normalized
+from auditor.graders.lexical import contains, normalized, numeric
 from auditor.keys import GraderKind
 from auditor.projections import Projections
 from auditor.recorder import Recorder
@@ -41,7 +41,12 @@ class Superseded:
 
     def said_in(self, answer: str) -> bool:
         """Whether an answer still gives an old one."""
-        return bool(contains(answer, self.item.model_copy(update={"answers": self.old_answers})))
+        old = self.item.model_copy(update={"answers": self.old_answers})
+        if self.item.grader.kind is GraderKind.NUMERIC:
+            return bool(numeric(answer, old))
+        if self.item.grader.kind is GraderKind.CHOICE:
+            return answer.strip() in self.old_answers
+        return bool(contains(answer, old))
 
 
 def replayable(views: Projections, version: str, learning: Sequence[Context]) -> tuple[Digest, ...]:
@@ -130,7 +135,10 @@ def changed(newest: Task, older: Sequence[Task], *, changing: bool) -> Iterator[
                 for answer in other.answers
             )
             # An old answer that stands in a new one cannot be told from it.
-            gone = tuple(answer for answer in old if not any(_stands_in(answer, key) for key in item.answers))
+            worded = item.grader.kind in WORDED
+            gone = tuple(
+                answer for answer in old if not (worded and any(_stands_in(answer, key) for key in item.answers))
+            )
             if gone:
                 yield Superseded(newest, side, item, gone, changing)
 

@@ -26,14 +26,15 @@ def survivors(
     rewards: Sequence[Reward], *, mode: FilterMode, places: int, threshold: float, seeds_left: int
 ) -> list[Reward]:
     """Who goes on, best first. places: how many edits the filter keeps at most; seeds_left: seeds still to be spent."""
-    # One whose trainings have failed so far may do better with another seed.
+    # One whose trainings have all failed so far stays: nothing is known of it.
     able = [r for r in ranked(rewards) if not (r.runs and r.barred) and _can_pass(r, mode, threshold, seeds_left)]
     if mode is not FilterMode.TOP_K:
         return able
     stay = max(places, -(-len(rewards) // 2))
     cut = able[stay - 1 : stay]
     # Whoever equals the last one that stays has as good a claim.
-    return [reward for reward in able if reward in able[:stay] or (cut and reward.merit == cut[0].merit)]
+    tied = {cut[0].merit} if cut else set()
+    return [reward for reward in able if reward in able[:stay] or not reward.runs or reward.merit in tied]
 
 
 def tied_for_a_place(rewards: Sequence[Reward], places: int, threshold: float) -> list[Reward]:

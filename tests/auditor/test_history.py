@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from auditor.evidence.splits import split
+from auditor.history import changed, unchanged
 from auditor.tasks import Task
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.edits import make_edit
@@ -162,3 +163,43 @@ async def test_forgetting_matrix_has_every_version_and_every_task_that_it_was_as
     assert listed.forgetting.tasks == 1
     assert listed.forgetting.average_forgetting == pytest.approx(0.2)
     assert listed.forgetting.backward_transfer == pytest.approx(-0.2)
+
+
+async def test_tasks_of_two_documents_may_have_one_id_and_are_both_retained(tmp_path: Path) -> None:
+    """Ids are unique in a run only."""
+    first, second, third = task("a"), task("b"), task("c")
+    second["task_id"] = third["task_id"] = "a"
+    script = teacher(a=[teaching("a", 10)], b=[teaching("b", 10)], c=[teaching("c", 10)])
+    async with on_stage(script, student()) as stage, at_desk(stage, tmp_path) as desk:
+        for number, one in enumerate((first, second, third)):
+            events = await desk.run(start_run(f"run-{number}", [one], candidates=1))
+    judged = of_kind(events, "update_judged")[0]
+    # The ten known items, and all ten questions of each of the other two documents.
+    assert (judged.accepted, judged.retention_after.questions) == (True, 30)
+
+
+async def test_second_task_about_one_revision_leaves_the_first_in_retention(tmp_path: Path) -> None:
+    other = task("b")
+    other["context"] = task("a")["context"]
+    asked = edit_about("doc-a", "About a", list(facts("b").items()))
+    script = teacher(a=[teaching("a", 10)])
+    async with on_stage(script, student()) as stage, at_desk(stage, tmp_path) as desk:
+        await desk.run(start_run("one", [task("a")], candidates=1))
+        script.script = {"doc-a": [asked]}
+        events = await desk.run(start_run("two", [other], candidates=1))
+    assert of_kind(events, "update_judged")[0].retention_after.questions == 20
+
+
+def test_numbers_and_choices_that_differ_in_signs_alone_are_different_answers() -> None:
+    def about(answer: str, kind: str) -> Task:
+        made = task("a", 4)
+        for item in made["tau"]:
+            item["answers"], item["grader"] = [answer], {"kind": kind}
+        return Task.model_validate(made)
+
+    numeric = "GRADER_KIND_NUMERIC"
+    assert unchanged(about("1.5", numeric), about("15", numeric)) is None
+    assert unchanged(about("1.5", numeric), about("1.5", numeric)) is not None
+    assert len(list(changed(about("15", numeric), [about("1.5", numeric)], changing=True))) == 4
+    worded = "GRADER_KIND_CONTAINS"
+    assert unchanged(about("The Box", worded), about("box", worded)) is not None

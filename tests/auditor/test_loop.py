@@ -437,3 +437,26 @@ async def test_same_run_id_is_idempotent_and_refused_for_other_content(tmp_path:
     assert again.run.state == pb.RUN_STATE_FINISHED
     assert other.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert len(runs) == 1
+
+
+async def test_one_failed_seed_does_not_stop_an_edit(tmp_path: Path) -> None:
+    """Its first training fails alone; with a second seed it is trained, measured and kept."""
+    good, poor = teaching("a", 10), teaching("a", 3)
+    playing = student()
+    playing.faults.fails_once.add(good.digest.sha256)
+    async with on_stage(teacher(a=[poor, good]), playing) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=2, seeds=2))
+    verdicts = {v.edit.sha256: v for v in of_kind(events, "filter_decided")[0].verdicts}
+    assert len(of_kind(events, "candidate_failed")) == 1
+    assert verdicts[good.digest.sha256].kept
+    assert verdicts[good.digest.sha256].runs == 1
+    assert stage.student.moves
+
+
+async def test_edits_that_tie_without_a_gain_are_not_measured_again(tmp_path: Path) -> None:
+    useless = [edit_about("doc-a", "About a", [(f"Other {i}?", "Other.")]) for i in range(3)]
+    async with on_stage(teacher(a=useless), student()) as stage, at_desk(stage, tmp_path) as desk:
+        events = await desk.run(start_run("run", [task("a")], candidates=3))
+    assert len(of_kind(events, "candidate_trained")) == 3
+    (finished,) = of_kind(events, "round_finished")
+    assert (finished.trainings_saved, finished.confirmed) == (0, 0)

@@ -130,6 +130,8 @@ class Faults:
     invalid: set[str] = field(default_factory=set)
     inert: set[str] = field(default_factory=set)
     untrainable: set[str] = field(default_factory=set)
+    # Edits whose next training fails, and whose later ones do not.
+    fails_once: set[str] = field(default_factory=set)
     # Calls of these RPCs that break with UNAVAILABLE half-way.
     breaks: Counter[str] = field(default_factory=Counter)
     # Moves of these aliases that are made, and whose answers are lost.
@@ -172,7 +174,8 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
         for candidate in request.candidates:
             edit = from_proto(SelfEdit, candidate.edit)
             self.edits[edit.digest.sha256] = edit
-            if edit.digest.sha256 in self.faults.untrainable:
+            if edit.digest.sha256 in self.faults.untrainable | self.faults.fails_once:
+                self.faults.fails_once.discard(edit.digest.sha256)
                 failed = student_pb2.FailedCandidate(candidate_id=candidate.candidate_id, reason="NON_FINITE_LOSS")
                 yield student_pb2.TrainResponse(failed=failed)
                 continue
