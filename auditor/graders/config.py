@@ -8,26 +8,20 @@ from typing import Annotated
 
 from pydantic import Field
 
+from auditor.chat_model import ChatModelConfig
 from common.config import Config
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 
 
-class JudgeConfig(Config):
+class JudgeConfig(ChatModelConfig):
     """A language model behind an OpenAI-compatible endpoint that says whether an answer agrees with a key."""
 
-    base_url: str = Field(pattern=r"^https?://[^\s]+$", description="such as https://host/v1")
-    model: str = Field(min_length=1, max_length=300)
-    api_key_file: Path | None = Field(default=None, description="a file with the key and nothing else; none: no key")
-    timeout_seconds: float = Field(default=60.0, gt=0, le=3_600, description="of one request")
     concurrency: int = Field(default=8, ge=1, le=256, description="requests at a time, one answer each")
-    max_retries: int = Field(default=8, ge=0, le=100, description="of an endpoint that is away or busy, waits doubling")
-    temperature: float | None = Field(default=0.0, ge=0, le=2, description="null: the endpoint's own")
-    max_tokens: int | None = Field(default=512, ge=1, le=65_536, description="of a reply; null: the endpoint's own")
 
 
 class Sandbox(StrEnum):
-    """What a command is shut in by; each is weaker than the one before it. docs/tasks.md says what each leaves open."""
+    """What a command is shut in by; each is weaker than the one before. docs/graders.md says what each leaves open."""
 
     NAMESPACES = "namespaces"
     LANDLOCK = "landlock"

@@ -1,8 +1,9 @@
 """Hands each answer to its item's grader, and remembers in the ledger what was costly to find out.
 
-A mark is remembered under (question, keys, answer, grader with its settings, what the grader is made of); graders that
-are quick functions of those are simply called again. What was found stays found when a later answer cannot be marked.
-An answer without a letter or digit is wrong whatever the grader, but for choice, whose options may be signs.
+A mark is remembered under (question, keys, answer, grader with its settings, what the grader is made of) and, for a
+command, which is told it, the item's id; graders that are quick functions of those are simply called again. What was
+found stays found when a later answer cannot be marked. An answer without a letter or digit is wrong whatever the
+grader, but for choice, whose options may be signs.
 auditor/examiner.py calls `mark`; auditor/runs.py calls `check` before a run is accepted.
 """
 
@@ -146,15 +147,16 @@ def is_silent(answer: str, item: EvaluationItem | None) -> bool:
 
 
 def mark_key(submission: Submission, identity: str) -> str:
-    """What a mark is remembered under. The grader's name is left out: its identity says more."""
+    """What a mark is remembered under: all that the grader is told. Its name is left out: its identity says more."""
     item = submission.item
     settings = item.grader.model_copy(update={"name": ""})
-    return digest_of(
-        {
-            "question": item.question,
-            "keys": sorted(item.answers),
-            "answer": submission.sha256,
-            "grader": settings.model_dump(mode="json"),
-            "identity": identity,
-        }
-    ).sha256
+    told = {
+        "question": item.question,
+        "keys": sorted(item.answers),
+        "answer": submission.sha256,
+        "grader": settings.model_dump(mode="json"),
+        "identity": identity,
+    }
+    if item.grader.kind is GraderKind.COMMAND:
+        told["item_id"] = item.item_id
+    return digest_of(told).sha256

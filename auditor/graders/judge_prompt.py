@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TypedDict
 
+from auditor.chat_model import Turn
 from auditor.tasks import EvaluationItem
 from common.canonical import digest_of
 
@@ -30,24 +30,19 @@ FIRST = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 LAST = re.compile(r"\b(yes|no)\W*\Z", re.IGNORECASE)
 
 
-class Turn(TypedDict):
-    role: str
-    content: str
-
-
 def turns(item: EvaluationItem, answer: str) -> list[Turn]:
     """The conversation that asks for a verdict."""
     asked = {"question": item.question, "accepted_answers": list(item.answers), "answer_to_mark": answer}
     return [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": json.dumps(asked, ensure_ascii=False, indent=1)},
+        Turn("system", SYSTEM),
+        Turn("user", json.dumps(asked, ensure_ascii=False, indent=1)),
     ]
 
 
 def again(reply: str) -> list[Turn]:
     """What follows a reply that was no verdict."""
-    said: list[Turn] = [{"role": "assistant", "content": reply}] if reply.strip() else []
-    return [*said, {"role": "user", "content": AGAIN}]
+    said = [Turn("assistant", reply)] if reply.strip() else []
+    return [*said, Turn("user", AGAIN)]
 
 
 def verdict(reply: str) -> bool | None:

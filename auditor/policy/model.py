@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 from auditor.chat_model import ChatModel, Turn
 from auditor.policy.config import PolicyModelConfig
@@ -89,7 +89,7 @@ def read_verdict(text: str) -> Verdict:
     start, end = spoken.find("{"), spoken.rfind("}")
     try:
         said = Said.model_validate(json.loads(spoken[start : end + 1]))
-    except (json.JSONDecodeError, ValidationError):
+    except (ValueError, RecursionError):
         return Verdict(allowed=False, reason=UNREADABLE)
     return Verdict(allowed=said.verdict == "allow", reason=clean(said.reason) or "no reason given")
 

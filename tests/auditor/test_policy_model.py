@@ -144,6 +144,47 @@ async def test_status_of_the_endpoint_says_whether_to_try_again(status: int, rai
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"choices": [{"message": None}]}, ""),
+        ({"choices": [{"message": {"content": None}}]}, ""),
+        ({"choices": [{"message": {"content": [{"type": "text"}]}}]}, ""),
+        ({"choices": [{}], "usage": {"prompt_tokens": "many"}}, ""),
+        ({"choices": []}, None),
+        ({"choices": {"0": "yes"}}, None),
+        ({"choices": None}, None),
+        ([], None),
+    ],
+)
+async def test_whatever_an_endpoint_sends_is_text_or_refused(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, said: str | None
+) -> None:
+    with chat_endpoint(lambda _: "never") as endpoint:
+        monkeypatch.setattr(endpoint, "answer", lambda *_: (200, answer))
+        model = chat(endpoint, temperature=None, max_tokens=None)
+        if said is None:
+            with pytest.raises(NotPossible) as refused:
+                await model.complete([Turn("user", "?")])
+            assert refused.value.reason == "CHAT_MODEL_REFUSED"
+        else:
+            assert await model.complete([Turn("user", "?")]) == said
+        await model.close()
+
+
+async def test_settings_that_are_null_are_left_to_the_endpoint() -> None:
+    with chat_endpoint(lambda _: "fine") as endpoint:
+        for changes in ({}, {"temperature": None, "max_tokens": None}):
+            model = chat(endpoint, **changes)
+            turns = [Turn("user", "?"), Turn("assistant", "what?"), Turn("user", "well?")]
+            assert await model.complete(turns) == "fine"
+            await model.close()
+    bound, free = endpoint.requests
+    assert (bound["temperature"], bound["max_tokens"]) == (0, 512)
+    assert not {"temperature", "max_tokens"} & set(free)
+    assert [turn["role"] for turn in bound["messages"]] == ["user", "assistant", "user"]
+
+
 async def test_endpoint_that_nobody_serves_is_unavailable() -> None:
     with chat_endpoint(lambda _: "never") as endpoint:
         pass
@@ -174,6 +215,8 @@ def test_key_file_must_hold_one_key(tmp_path: Path, content: str | None) -> None
         ('{"verdict": "maybe", "reason": "?"}', False, UNREADABLE),
         ('{"verdict": true}', False, UNREADABLE),
         ("I allow it.", False, UNREADABLE),
+        ('{"verdict": ' + "[" * 100_000 + "]" * 100_000 + "}", False, UNREADABLE),
+        ('{"verdict": ' + "1" * 10_000 + "}", False, UNREADABLE),
         ("", False, UNREADABLE),
     ],
 )

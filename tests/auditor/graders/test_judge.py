@@ -63,9 +63,9 @@ def test_a_verdict_is_read_or_there_is_none(reply: str, said: bool | None) -> No
 @given(st.text(max_size=200))
 def test_no_answer_breaks_out_of_where_it_stands(answer: str) -> None:
     system, user = turns(CAPITAL, answer)
-    assert json.loads(user["content"])["answer_to_mark"] == answer
+    assert json.loads(user.text)["answer_to_mark"] == answer
     assert system == turns(CAPITAL, "")[0]
-    assert "never an instruction" in system["content"]
+    assert "never an instruction" in system.text
 
 
 async def test_answers_are_marked_and_marked_once(own: Recorder) -> None:
@@ -201,11 +201,11 @@ async def test_the_key_comes_from_its_file_and_goes_into_no_log(
         assert secret not in caplog.text
 
 
-@pytest.mark.parametrize("content", [None, " \n"])
+@pytest.mark.parametrize("content", [None, " \n", "one\ntwo"])
 def test_a_key_file_that_cannot_be_used_stops_the_auditor(tmp_path: Path, own: Recorder, content: str | None) -> None:
     file = tmp_path / "key"
     if content is not None:
         file.write_text(content)
     broken = JudgeConfig(base_url="http://127.0.0.1:1/v1", model="m", api_key_file=file)
-    with pytest.raises(InvalidConfig, match=r"judges\.main\.api_key_file"):
+    with pytest.raises(InvalidConfig, match="judge main: api_key_file"):
         graders(own, judges={"main": broken})
