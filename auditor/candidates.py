@@ -5,6 +5,7 @@ auditor/loop.py calls these for each task of a round; auditor/trials.py goes on 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -106,7 +107,7 @@ async def screen(work: Work, round_: int, task: Task, proposed: Sequence[e.EditP
         self_edit = await load_edit(work.crew.recorder, event.edit.sha256)
         gate = format_gate(self_edit, task.context, work.start.record.limits, passed)
         if gate.passed:
-            gate = policy_gate(self_edit, work.rules.rules)
+            gate = await asyncio.to_thread(policy_gate, self_edit, work.rules.rules)
         if gate.passed:
             passed[self_edit.digest.sha256] = self_edit
         else:

@@ -7,6 +7,7 @@ update through; they are part of its step, so that their findings are recorded o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 
 import structlog
@@ -103,15 +104,15 @@ async def protected(work: Work, trained: e.UpdateTrained) -> tuple[list[Gate], t
         Observed(rule, number, old.text, new.text)
         for (rule, number, _), old, new in zip(asked, before, after, strict=True)
     ]
+    gate = await asyncio.to_thread(protected_gate, observed)
+    breaches = await asyncio.to_thread(lambda: [one.breach for one in observed])
     answers = tuple(
-        ProtectedAnswer(
-            rule=one.rule.name, question=one.question, before=old.sha256, after=new.sha256, breach=one.breach
-        )
-        for one, old, new in zip(observed, before, after, strict=True)
+        ProtectedAnswer(rule=one.rule.name, question=one.question, before=old.sha256, after=new.sha256, breach=breach)
+        for one, old, new, breach in zip(observed, before, after, breaches, strict=True)
     )
-    if broken := sorted({one.rule.name for one in observed if one.breach}):
+    if broken := sorted({answer.rule for answer in answers if answer.breach}):
         log.warning("protected behaviour broken", version=trained.version.version, rules=broken)
-    return [protected_gate(observed)], answers
+    return [gate], answers
 
 
 def questions(rules: Sequence[Protected]) -> Iterator[tuple[Protected, int, Prompt]]:
