@@ -98,8 +98,9 @@ async def protected(work: Work, trained: e.UpdateTrained) -> tuple[list[Gate], t
     prompts = [prompt for _, _, prompt in asked]
     progress = work.journal.progress("answering", trained.round, "")
     with timed("answering"):
-        before = await work.examiner.read(trained.version.parent_version, prompts, progress)
-        after = await work.examiner.read(trained.version.version, prompts, progress)
+        examiner = work.examiner.allowing(work.rules.max_answer_tokens)
+        before = await examiner.read(trained.version.parent_version, prompts, progress)
+        after = await examiner.read(trained.version.version, prompts, progress)
     observed = [
         Observed(rule, number, old.text, new.text)
         for (rule, number, _), old, new in zip(asked, before, after, strict=True)

@@ -167,7 +167,7 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-class Rules(Domain):
+class WrittenRules(Domain):
     """Everything that a rules file says."""
 
     rules: tuple[Rule, ...] = Field(default=(), max_length=1_000)
@@ -180,6 +180,16 @@ class Rules(Domain):
             if names.count(name) > 1:
                 raise ValueError(f"two rules are named {name}")
         return self
+
+
+class Rules(WrittenRules):
+    """Everything that a run goes by; recorded when it starts.
+
+    max_answer_tokens: of an answer to a protected question. Not a run's to say: an answer cut short breaks few rules.
+    0: the run's own bound, in ledgers from before this was recorded.
+    """
+
+    max_answer_tokens: int = Field(default=0, ge=0, le=1_024)
 
 
 def forbidding(patterns: Sequence[str]) -> tuple[Rule, ...]:

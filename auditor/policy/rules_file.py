@@ -10,22 +10,26 @@ from pydantic import ValidationError
 
 from auditor.graders.patterns import runaway
 from auditor.policy.config import PolicyConfig
-from auditor.policy.rules import Protected, Rule, Rules, forbidding
+from auditor.policy.rules import Protected, Rule, Rules, WrittenRules, forbidding
 from common.convert import violations_of
 from common.errors import InvalidConfig, Violation
 
 
 def configured_rules(config: PolicyConfig) -> Rules:
     """The rules of the file, and those of the configuration itself. Raises InvalidConfig."""
-    rules = read_rules(config.rules) if config.rules else Rules()
+    rules = read_rules(config.rules) if config.rules else WrittenRules()
     stop_runaways(forbidding(config.forbidden), "configuration")
     try:
-        return Rules(rules=(*forbidding(config.forbidden), *rules.rules), protected=rules.protected)
+        return Rules(
+            rules=(*forbidding(config.forbidden), *rules.rules),
+            protected=rules.protected,
+            max_answer_tokens=config.max_answer_tokens,
+        )
     except ValidationError as error:
         raise InvalidConfig(f"{config.rules}: {violations_of(error)[0].reason}") from None
 
 
-def read_rules(file: Path) -> Rules:
+def read_rules(file: Path) -> WrittenRules:
     """Raises InvalidConfig that names file and line, file and field, or file and rule."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -40,7 +44,7 @@ def read_rules(file: Path) -> Rules:
     if not isinstance(content, dict) or not content:
         raise InvalidConfig(f"{file}: expected rules, protected, or both")
     try:
-        rules = Rules.model_validate(content)
+        rules = WrittenRules.model_validate(content)
     except ValidationError as error:
         raise InvalidConfig("\n".join(f"{file}: {_line(v)}" for v in violations_of(error))) from None
     stop_runaways((*rules.rules, *rules.protected), str(file))

@@ -125,6 +125,22 @@ async def test_edit_that_breaks_a_protected_answer_falls_to_the_rule_by_name(tmp
     assert b"d{4}" not in stage.received()
 
 
+async def test_run_with_short_answers_does_not_cut_protected_ones(tmp_path: Path) -> None:
+    """Of one token, no answer could break a rule."""
+    question = "What do you say to a stranger?"
+    edit = good_and((question, "Our door code is 4711."))
+    protected = {"name": "discretion", "questions": [question], "must_not_match": r"\d{4}"}
+    policy = {"rules": rules_file(tmp_path, {"protected": [protected]})}
+    async with on_stage(teacher(a=[edit]), student()) as stage:
+        async with at_desk(stage, tmp_path, policy=policy) as desk:
+            await desk.run(start_run("run", [task("a")], candidates=1, max_answer_tokens=1))
+            assert gate_lines(await shown(desk, edit))[-1].startswith("  protected failed: discretion")
+        # The operator's own bound holds, and answers under another one are not taken for these.
+        async with at_desk(stage, tmp_path, policy={**policy, "max_answer_tokens": 4}) as desk:
+            await desk.run(start_run("next", [task("a")], candidates=1, max_answer_tokens=1))
+            assert state(await shown(desk, edit)) == "accepted"
+
+
 async def test_edit_that_makes_the_model_fall_silent_falls_to_the_degenerate_gate(tmp_path: Path) -> None:
     """Silent where the base says that it does not know: no mark is lost, so that no other gate minds."""
     edit = good_and(*((f"{SILENCE}{question}", "-") for question in UNKNOWN))

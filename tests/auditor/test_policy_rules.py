@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
         ("rules:\n  - name: [x", "line 2"),
         ("- name: x\n", "expected rules, protected, or both"),
         ("rulez: []\n", "rulez: unknown key"),
+        ("max_answer_tokens: 1\n", "max_answer_tokens: unknown key"),
         ("rules: [{name: x}]\n", "rules[0]: says neither what it forbids nor what it requires"),
         ("rules: [{name: x, forbid: '('}]\n", "rules[0].forbid: expression 1 is not a regular expression"),
         ("rules: [{name: x, forbid: a, forbids: b}]\n", "rules[0].forbids: unknown key"),
