@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from auditor.evidence.splits import split
+from auditor.history import History
+from auditor.regrading import may_be_asked
 from auditor.tasks import Task
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.edits import make_edit
@@ -162,3 +164,15 @@ async def test_forgetting_matrix_has_every_version_and_every_task_that_it_was_as
     assert listed.forgetting.tasks == 1
     assert listed.forgetting.average_forgetting == pytest.approx(0.2)
     assert listed.forgetting.backward_transfer == pytest.approx(-0.2)
+
+
+def test_earlier_revision_is_asked_whole_by_the_update_of_another_task() -> None:
+    """So its graders are needed, although the run teaches the document anew and asks none of its old questions."""
+    old, other = Task.model_validate(task("a")), Task.model_validate(task("b"))
+    changed_tau = [{**item, "answers": ["another answer"]} for item in task("a")["tau"]]
+    new = Task.model_validate(
+        {**task("a"), "task_id": "a2", "tau": changed_tau, "context": {**task("a")["context"], "revision": "2"}}
+    )
+    history = History({old.context.document_id: [old]})
+    assert may_be_asked(history, [new]) == []
+    assert may_be_asked(history, [new, other]) == [old]
