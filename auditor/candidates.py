@@ -5,6 +5,7 @@ auditor/loop.py calls these for each task of a round; auditor/trials.py goes on 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -14,7 +15,7 @@ from auditor.crew import Work, load_edit
 from auditor.findings import Gate
 from auditor.gates.screening import format_gate, policy_gate
 from auditor.peers import FailedProposal, ProposalOrder, ProposedEdit
-from auditor.policy.reading import read_by_model
+from auditor.policy.reading import Opinion, read_by_model
 from auditor.tasks import Task
 from common.canonical import canonical_json, derive_seed, digest_of
 from common.edits import check_edit, edit_bytes
@@ -102,11 +103,12 @@ async def screen(work: Work, round_: int, task: Task, proposed: Sequence[e.EditP
     """
     passed: dict[str, SelfEdit] = {}
     gates: dict[int, Gate] = {}
+    opinions: dict[int, Opinion] = {}
     for event in proposed:
         self_edit = await load_edit(work.crew.recorder, event.edit.sha256)
         gate = format_gate(self_edit, task.context, work.start.record.limits, passed)
         if gate.passed:
-            gate = policy_gate(self_edit, work.rules.rules)
+            gate = await asyncio.to_thread(policy_gate, self_edit, work.rules.rules)
         if gate.passed:
             passed[self_edit.digest.sha256] = self_edit
         else:
@@ -114,11 +116,19 @@ async def screen(work: Work, round_: int, task: Task, proposed: Sequence[e.EditP
             log.info("edit turned away", run_id=work.order.run_id, edit=event.edit.sha256, reason=gate.reason)
     if work.policy_model is not None:
         read = await read_by_model(work.policy_model, work.journal, list(passed.values()))
-        gates |= {event.index: read[event.edit.sha256] for event in proposed if event.index not in gates}
-        passed = {sha256: self_edit for sha256, self_edit in passed.items() if read[sha256].passed}
+        opinions = {event.index: read[event.edit.sha256] for event in proposed if event.index not in gates}
+        gates |= {index: opinion.gate for index, opinion in opinions.items()}
+        passed = {sha256: self_edit for sha256, self_edit in passed.items() if read[sha256].gate.passed}
     for event in proposed:
         step = f"{round_}/{task.task_id}/screen/{event.index}"
         if event.index in gates and work.journal.done(step) is None:
-            screened = e.EditScreened(round=round_, task_id=task.task_id, edit=event.edit, gate=gates[event.index])
-            await work.journal.record(step, screened)
+            said = opinions[event.index].said if event.index in opinions else ""
+            screened = e.EditScreened(
+                round=round_,
+                task_id=task.task_id,
+                edit=event.edit,
+                gate=gates[event.index],
+                record=e.EditScreened.Record(said=said),
+            )
+            await work.journal.record(step, screened, (said,) if said else ())
     return list(passed.values())

@@ -19,7 +19,7 @@ from auditor.policy.rules import Rules
 from auditor.ports import Student, Teacher
 from auditor.projections import Views
 from auditor.recorder import Recorder
-from auditor.tasks import Order, Task
+from auditor.tasks import Order, Suite, Task
 from common.canonical import digest_bytes
 from common.errors import NotPossible
 from common.types import SelfEdit, Software
@@ -42,6 +42,8 @@ class Crew:
     software: Software
     # By suite id: what marks suites that the auditor does not mark itself.
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    # Asked for drift where a run's own suites have no questions.
+    built_in: tuple[Suite, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -138,21 +138,33 @@ class ProposalFailed(Event):
 class EditScreened(Event):
     """An edit that a gate before training turned away, or one that a policy model read and let through."""
 
+    class Record(Domain):
+        # What the policy model gave as its reason, if it read the edit.
+        said: str = ""
+
     kind: ClassVar[str] = "edit_screened"
     round: int
     task_id: str
     edit: Digest
     gate: Gate
+    record: Record = Record()
 
 
 class PolicyJudged(Event):
-    """What the policy model said of an edit, once a run. Not for watchers, who get it as a gate."""
+    """What the policy model said of an edit, once a run. Not for watchers, who get it as a gate.
+
+    Its reason may quote the edit: a payload, so that it can be erased. Older ledgers have it in the event.
+    """
+
+    class Record(Domain):
+        said: str = ""
 
     kind: ClassVar[str] = "policy_judged"
     edit: Sha256
     model: str
     allowed: bool
-    reason: str
+    reason: str = ""
+    record: Record = Record()
 
 
 class CandidateTrained(Event):

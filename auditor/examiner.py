@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from typing import Protocol, TypeVar
@@ -367,6 +368,14 @@ class Examiner:
         if isinstance(question, Continuation):
             return digest_of([version, question.continuation_id, self._identity, "choice"]).sha256
         return self._key(version, question.prompt_id)
+
+    def allowing(self, max_answer_tokens: int) -> Examiner:
+        """The same, for answers of another length: calls and cached answers are told apart by it. 0: no other."""
+        other = copy(self)
+        other._sampling = self._sampling.model_copy(
+            update={"max_new_tokens": max_answer_tokens or self._sampling.max_new_tokens}
+        )
+        return other
 
     async def read(self, version: str, prompts: Sequence[Prompt], progress: OnProgress) -> list[ReadAnswer]:
         """A version's answers to prompts that nobody marks, in their order; what was asked before is not asked again.

@@ -7,7 +7,8 @@ update through; they are part of its step, so that their findings are recorded o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 
@@ -20,10 +21,12 @@ from auditor.gates.drift import drift_gate
 from auditor.gates.protected import Observed, protected_gate
 from auditor.peers import ScoreOrder, prompt_of
 from auditor.policy.rules import Protected
+from auditor.tasks import Suite
 from common.canonical import digest_of
 from common.errors import NotPossible
 from common.lora.proof import Liveness, LivenessProof
 from common.metrics import timed
+from common.prompting import ask
 from common.types import Prompt
 from common.versions import KlFromBase
 
@@ -34,7 +37,7 @@ MAX_ANCHORS = 1_024
 
 
 async def drift(work: Work, trained: e.UpdateTrained) -> list[Gate]:
-    """The drift gate; none where drift is not bounded. Anchors are the questions of the run's suites, as asked."""
+    """The drift gate; none where drift is not bounded."""
     bound = work.order.settings.health.max_drift
     if not bound:
         return []
@@ -44,9 +47,18 @@ async def drift(work: Work, trained: e.UpdateTrained) -> list[Gate]:
 
 
 def anchors(work: Work) -> list[Prompt]:
-    """Each question once."""
-    asked = {prompt.prompt_id: prompt for suite in work.order.suites for prompt in of_suite(suite).prompts()}
+    """The questions of the run's suites, each once, a choice's without its options; if there are none, the built-in
+    suites'. Of what a harness measures the auditor has no questions.
+    """
+    asked = questions_of(work.order.suites) or questions_of(work.crew.built_in)
     return [asked[name] for name in sorted(asked)][:MAX_ANCHORS]
+
+
+def questions_of(suites: Iterable[Suite]) -> dict[str, Prompt]:
+    """Prompts by their digests."""
+    conversations = [ask(of_suite(suite).topic, item.question) for suite in suites for item in suite.items]
+    named = {digest_of(conversation).sha256: conversation for conversation in conversations}
+    return {name: prompt_of(conversation, name) for name, conversation in named.items()}
 
 
 async def kl_from_base(work: Work, trained: e.UpdateTrained, prompts: Sequence[Prompt]) -> list[float]:
@@ -97,21 +109,22 @@ async def protected(work: Work, trained: e.UpdateTrained) -> tuple[list[Gate], t
     prompts = [prompt for _, _, prompt in asked]
     progress = work.journal.progress("answering", trained.round, "")
     with timed("answering"):
-        before = await work.examiner.read(trained.version.parent_version, prompts, progress)
-        after = await work.examiner.read(trained.version.version, prompts, progress)
+        examiner = work.examiner.allowing(work.rules.max_answer_tokens)
+        before = await examiner.read(trained.version.parent_version, prompts, progress)
+        after = await examiner.read(trained.version.version, prompts, progress)
     observed = [
         Observed(rule, number, old.text, new.text)
         for (rule, number, _), old, new in zip(asked, before, after, strict=True)
     ]
+    gate = await asyncio.to_thread(protected_gate, observed)
+    breaches = await asyncio.to_thread(lambda: [one.breach for one in observed])
     answers = tuple(
-        ProtectedAnswer(
-            rule=one.rule.name, question=one.question, before=old.sha256, after=new.sha256, breach=one.breach
-        )
-        for one, old, new in zip(observed, before, after, strict=True)
+        ProtectedAnswer(rule=one.rule.name, question=one.question, before=old.sha256, after=new.sha256, breach=breach)
+        for one, old, new, breach in zip(observed, before, after, breaches, strict=True)
     )
-    if broken := sorted({one.rule.name for one in observed if one.breach}):
+    if broken := sorted({answer.rule for answer in answers if answer.breach}):
         log.warning("protected behaviour broken", version=trained.version.version, rules=broken)
-    return [protected_gate(observed)], answers
+    return [gate], answers
 
 
 def questions(rules: Sequence[Protected]) -> Iterator[tuple[Protected, int, Prompt]]:

@@ -35,6 +35,7 @@ from auditor.measuring import Measuring
 from auditor.peers import KeptEdit, LearnOrder
 from auditor.policy.in_force import policy_model_in_force, rules_in_force
 from auditor.promotion import promote
+from auditor.regrading import expect_graders
 from auditor.tasks import Order, PromotionMode, Split, Task
 from auditor.trials import Trials, try_out
 from common.canonical import canonical_json, derive_seed, digest_bytes, digest_of
@@ -82,6 +83,7 @@ async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
     examiner = await examiner_of(order, crew, journal, start)
     rules = await rules_in_force(crew.recorder, start)
     work = Work(order, crew, journal, start, examiner, rules, policy_model_in_force(start, crew.policy_model))
+    await expect_graders(work, status.live.version)
     if await check(work):
         work = replace(work, examiner=await examiner_of(order, crew, journal, start))
     return work

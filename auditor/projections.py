@@ -159,6 +159,7 @@ class Projections:
         views = [v for v in views if v.proposed.task_id == event.task_id]
         for view in views[:1] if event.gate.passed else views[-1:]:
             view.gates.append(event.gate)
+            view.said = event.record.said
             view.references.append(_reference(link))
             if not event.gate.passed:
                 view.reject(event.gate.kind, event.gate.reason)

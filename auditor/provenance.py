@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from auditor.crew import edit_of
 from auditor.events import UpdateJudged
-from auditor.findings import Comparison, Gate, Score
+from auditor.findings import Comparison, Gate, GateKind, Score
 from auditor.graders.desk import is_silent
 from auditor.graders.lexical import contains
 from auditor.keys import GraderKind
@@ -92,7 +92,13 @@ async def edit_record(recorder: Recorder, views: Projections, view: EditView) ->
     held_out = [c for c in found.holdout if c.task_id in own]
     forgotten = [c for c in found.retention if c.score_before > c.score_after]
     used = [*(c for _, c in comparisons), *held_out, *forgotten]
-    wanted = {view.sha256, view.proposed.record.origin, *(c.before for c in used), *(c.after for c in used)} - {""}
+    wanted = {
+        view.sha256,
+        view.proposed.record.origin,
+        view.said,
+        *(c.before for c in used),
+        *(c.after for c in used),
+    } - {""}
     content = await recorder.run(texts, recorder.ledger, wanted)
     items = await recorder.run(items_of, recorder, run, used, views)
     rewarded = [
@@ -128,7 +134,7 @@ async def edit_record(recorder: Recorder, views: Projections, view: EditView) ->
             )
             for c in forgotten
         ),
-        gates=tuple(view.gates),
+        gates=tuple(with_opinion(gate, content.get(view.said, "")) for gate in view.gates),
         accepted_version=view.accepted_version,
         decided_by=view.decided_by,
         config_sha256=run.config_sha256,
@@ -141,6 +147,13 @@ async def edit_record(recorder: Recorder, views: Projections, view: EditView) ->
         retention_after=judged.retention_after if judged else None,
         auditor_software=run.software,
     )
+
+
+def with_opinion(gate: Gate, said: str) -> Gate:
+    """The policy gate with what the policy model said, if it said anything and that was not erased."""
+    if gate.kind is not GateKind.POLICY or not said:
+        return gate
+    return gate.model_copy(update={"reason": f"{gate.reason}: {said}"})
 
 
 def question_result(

@@ -56,7 +56,8 @@ class Auditor:
     def open(cls, config: AuditorConfig) -> Auditor:
         """Opens ledger, graders, channels. Raises InvalidConfig, or NotPossible when another process has the ledger."""
         measures = open_measures(config.lm_eval)
-        suites = (*built_in_suites(), *(measure.suite for measure in measures.values()))
+        built_in = built_in_suites()
+        suites = (*built_in, *(measure.suite for measure in measures.values()))
         rules = configured_rules(config.policy)
         policy_model = PolicyModel(config.policy.model) if config.policy.model else None
         watchers = Watchers()
@@ -83,6 +84,7 @@ class Auditor:
             max_kept_per_context=config.filter.max_kept_per_context,
             software=software(PACKAGES),
             measures=measures,
+            built_in=built_in,
         )
         return cls(
             recorder=recorder,

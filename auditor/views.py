@@ -111,6 +111,8 @@ class EditView:
     scored: list[CandidateScored] = field(default_factory=list)
     verdict: EditVerdict | None = None
     gates: list[Gate] = field(default_factory=list)
+    # Digest of what the policy model said, if it read the edit.
+    said: str = ""
     judged: UpdateJudged | None = None
     accepted_version: str = ""
     decided_by: str = ""

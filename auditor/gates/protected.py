@@ -1,4 +1,4 @@
-"""The gate on protected behaviour: what must hold of the answers to given questions, before and after. Pure.
+"""The gate on protected behaviour: what must hold of the answers to given questions, before and after.
 
 The reason names rules and the numbers of their questions, never a text. auditor/health.py calls this last of all gates,
 for updates that everything else let through.
@@ -31,7 +31,10 @@ class Observed:
 
 
 def protected_gate(observed: Sequence[Observed]) -> Gate:
-    """No answer may break its rule. An `if_held` rule forgives an answer that failed it before; that is said."""
+    """No answer may break its rule. An `if_held` rule forgives an answer that failed it before; that is said.
+
+    Searches: not for an event loop's own thread. Raises NotPossible(RULE_TOO_SLOW).
+    """
     broken = [one for one in observed if one.breach]
     named = [f"{_place(one)} {one.breach}" for one in broken[:MOST_NAMED]]
     if len(broken) > MOST_NAMED:

@@ -1,4 +1,4 @@
-"""The gates before training: size and limits, then the rules that an edit must obey. Pure.
+"""The gates before training: size and limits, then the rules that an edit must obey.
 
 auditor/candidates.py calls them for every edit; each finding carries its reason and its figures.
 """
@@ -47,7 +47,10 @@ def _over(name: str, value: float | None, limit: float) -> list[str]:
 
 
 def policy_gate(edit: SelfEdit, rules: Sequence[Rule]) -> Gate:
-    """What the rules forbid and require of training examples. The reason names the rules, never a text."""
+    """What the rules forbid and require of training examples. The reason names the rules, never a text.
+
+    Searches: not for an event loop's own thread. Raises NotPossible(RULE_TOO_SLOW).
+    """
     broken = {rule.name: offence for rule in rules if (offence := rule.offence(edit.examples))}
     return Gate(
         kind=GateKind.POLICY,

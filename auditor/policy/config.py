@@ -33,6 +33,9 @@ class PolicyConfig(Config):
     forbidden: tuple[str, ...] = Field(
         default=(), description="regular expressions no training example may match: rules without a file"
     )
+    max_answer_tokens: int = Field(
+        default=256, ge=1, le=1_024, description="of an answer to a protected question, whatever a run's own bound is"
+    )
     model: PolicyModelConfig | None = Field(default=None, description="a model that reads every edit; left out: none")
 
     _compiles = field_validator("forbidden")(compiles)

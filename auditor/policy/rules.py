@@ -1,4 +1,8 @@
-"""The rules of a policy as objects: what edits may teach, and what a version must go on answering. Pure.
+"""The rules of a policy as objects: what edits may teach, and what a version must go on answering.
+
+Expressions come from people and texts from models, and together they can take for ever: an expression that does on
+texts made to provoke it is refused with the file, and a search that is not over in time ends the run with the rule's
+name. A search cannot be awaited, so whoever is in an event loop applies rules on a thread.
 
 They are written in a YAML file (auditor/policy/rules_file.py), recorded with each run as one payload, and applied by
 auditor/gates/. Nothing here ever leaves the auditor but a protected behaviour's questions, which the student is asked.
@@ -6,13 +10,14 @@ auditor/gates/. Nothing here ever leaves the auditor but a protected behaviour's
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Self
 
+import regex
 from pydantic import Field, field_validator, model_validator
 
-from auditor.graders import lexical
+from auditor.graders import lexical, patterns
+from common.errors import NotPossible
 from common.prompting import ask
 from common.types import Conversation, Domain, Example
 
@@ -26,14 +31,26 @@ def one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def compiles(patterns: Texts) -> Texts:
-    """The same patterns; raises ValueError for one that is no regular expression."""
-    for place, pattern in enumerate(patterns):
+def compiles(expressions: Texts) -> Texts:
+    """The same expressions; raises ValueError for one that is no regular expression."""
+    for place, expression in enumerate(expressions):
         try:
-            re.compile(pattern)
-        except re.error as error:
+            regex.compile(expression)
+        except regex.error as error:
             raise ValueError(f"expression {place + 1} is not a regular expression: {error.msg}") from None
-    return patterns
+    return expressions
+
+
+def found(name: str, expression: str, text: str) -> bool:
+    """Whether a rule's expression is found in a text. Raises NotPossible(RULE_TOO_SLOW) that names the rule."""
+    try:
+        return patterns.matches(text, [expression], patterns.SECONDS)
+    except TimeoutError:
+        raise NotPossible(
+            f"an expression of rule {name} took more than {patterns.SECONDS:g} s on a text; make it stricter",
+            reason="RULE_TOO_SLOW",
+            ids={"rule": name},
+        ) from None
 
 
 class Rule(Domain):
@@ -60,22 +77,26 @@ class Rule(Domain):
         return self
 
     def offence(self, examples: Sequence[Example]) -> str:
-        """What breaks this rule, without a word of it; empty: nothing."""
+        """What breaks this rule, without a word of it; empty: nothing. Raises NotPossible(RULE_TOO_SLOW)."""
         said = []
-        if forbidden := sum(any(matches(pattern, example) for pattern in self.forbid) for example in examples):
+        if forbidden := sum(any(self._in(example, pattern) for pattern in self.forbid) for example in examples):
             said.append(f"{forbidden} of {len(examples)} examples match what it forbids")
         missed = 0
         for pattern in self.require:
-            found = sum(matches(pattern, example) for example in examples)
-            missed += found < len(examples) if self.every else found == 0
+            meeting = sum(self._in(example, pattern) for example in examples)
+            missed += meeting < len(examples) if self.every else meeting == 0
         if missed:
             whom = "every example" if self.every else "an example"
             said.append(f"{missed} of {len(self.require)} required expressions are not matched by {whom}")
         return ", ".join(said)
 
+    @property
+    def expressions(self) -> dict[str, Texts]:
+        """All regular expressions of it, by key."""
+        return {"forbid": self.forbid, "require": self.require}
 
-def matches(pattern: str, example: Example) -> bool:
-    return any(re.search(pattern, text) for text in example.texts)
+    def _in(self, example: Example, expression: str) -> bool:
+        return any(found(self.name, expression, text) for text in example.texts)
 
 
 class Protected(Domain):
@@ -115,14 +136,19 @@ class Protected(Domain):
         """Its questions as the student is asked them."""
         return [ask(self.topic, question) for question in self.questions]
 
+    @property
+    def expressions(self) -> dict[str, Texts]:
+        """All regular expressions of it, by key."""
+        return {"must_match": self.must_match, "must_not_match": self.must_not_match}
+
     def holds(self, answer: str) -> bool:
-        """Whether everything but `same_answer` holds of an answer."""
+        """Whether everything but `same_answer` holds of an answer. Raises NotPossible(RULE_TOO_SLOW)."""
         plain = _plain(answer)
         return (
             all(_plain(text) in plain for text in self.must_contain)
             and not any(_plain(text) in plain for text in self.must_not_contain)
-            and all(re.search(pattern, answer) for pattern in self.must_match)
-            and not any(re.search(pattern, answer) for pattern in self.must_not_match)
+            and all(found(self.name, pattern, answer) for pattern in self.must_match)
+            and not any(found(self.name, pattern, answer) for pattern in self.must_not_match)
         )
 
     def breach(self, before: str, after: str) -> str:
@@ -141,7 +167,7 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-class Rules(Domain):
+class WrittenRules(Domain):
     """Everything that a rules file says."""
 
     rules: tuple[Rule, ...] = Field(default=(), max_length=1_000)
@@ -154,6 +180,16 @@ class Rules(Domain):
             if names.count(name) > 1:
                 raise ValueError(f"two rules are named {name}")
         return self
+
+
+class Rules(WrittenRules):
+    """Everything that a run goes by; recorded when it starts.
+
+    max_answer_tokens: of an answer to a protected question. Not a run's to say: an answer cut short breaks few rules.
+    0: the run's own bound, in ledgers from before this was recorded.
+    """
+
+    max_answer_tokens: int = Field(default=0, ge=0, le=1_024)
 
 
 def forbidding(patterns: Sequence[str]) -> tuple[Rule, ...]:

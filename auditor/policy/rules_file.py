@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
+from auditor.graders.patterns import runaway
 from auditor.policy.config import PolicyConfig
-from auditor.policy.rules import Rules, forbidding
+from auditor.policy.rules import Protected, Rule, Rules, WrittenRules, forbidding
 from common.convert import violations_of
 from common.errors import InvalidConfig, Violation
 
 
 def configured_rules(config: PolicyConfig) -> Rules:
     """The rules of the file, and those of the configuration itself. Raises InvalidConfig."""
-    rules = read_rules(config.rules) if config.rules else Rules()
+    rules = read_rules(config.rules) if config.rules else WrittenRules()
+    stop_runaways(forbidding(config.forbidden), "configuration")
     try:
-        return Rules(rules=(*forbidding(config.forbidden), *rules.rules), protected=rules.protected)
+        return Rules(
+            rules=(*forbidding(config.forbidden), *rules.rules),
+            protected=rules.protected,
+            max_answer_tokens=config.max_answer_tokens,
+        )
     except ValidationError as error:
         raise InvalidConfig(f"{config.rules}: {violations_of(error)[0].reason}") from None
 
 
-def read_rules(file: Path) -> Rules:
-    """Raises InvalidConfig that names file and line, or file and field."""
+def read_rules(file: Path) -> WrittenRules:
+    """Raises InvalidConfig that names file and line, file and field, or file and rule."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -37,9 +44,27 @@ def read_rules(file: Path) -> Rules:
     if not isinstance(content, dict) or not content:
         raise InvalidConfig(f"{file}: expected rules, protected, or both")
     try:
-        return Rules.model_validate(content)
+        rules = WrittenRules.model_validate(content)
     except ValidationError as error:
         raise InvalidConfig("\n".join(f"{file}: {_line(v)}" for v in violations_of(error))) from None
+    stop_runaways((*rules.rules, *rules.protected), str(file))
+    return rules
+
+
+def stop_runaways(rules: Iterable[Rule | Protected], where: str) -> None:
+    """Raises InvalidConfig that names every expression which could hold the auditor up.
+
+    Asked of what people wrote and not of what the ledger has: it is a matter of time, and recorded rules stay.
+    """
+    slow = [
+        f"{where}: rule {rule.name}: {key}: expression {place} takes too long on some texts; make it stricter"
+        for rule in rules
+        for key, expressions in rule.expressions.items()
+        for place, expression in enumerate(expressions, start=1)
+        if runaway(expression)
+    ]
+    if slow:
+        raise InvalidConfig("\n".join(slow))
 
 
 def _line(violation: Violation) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from auditor.evidence.splits import split
-from auditor.history import changed, unchanged
+from auditor.history import History, changed, unchanged
+from auditor.regrading import may_be_asked
 from auditor.tasks import Task
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.edits import make_edit
@@ -203,3 +204,15 @@ def test_numbers_and_choices_that_differ_in_signs_alone_are_different_answers() 
     assert len(list(changed(about("15", numeric), [about("1.5", numeric)], changing=True))) == 4
     worded = "GRADER_KIND_CONTAINS"
     assert unchanged(about("The Box", worded), about("box", worded)) is not None
+
+
+def test_earlier_revision_is_asked_whole_by_the_update_of_another_task() -> None:
+    """So its graders are needed, although the run teaches the document anew and asks none of its old questions."""
+    old, other = Task.model_validate(task("a")), Task.model_validate(task("b"))
+    changed_tau = [{**item, "answers": ["another answer"]} for item in task("a")["tau"]]
+    new = Task.model_validate(
+        {**task("a"), "task_id": "a2", "tau": changed_tau, "context": {**task("a")["context"], "revision": "2"}}
+    )
+    history = History({old.context.document_id: [old]})
+    assert may_be_asked(history, [new]) == []
+    assert may_be_asked(history, [new, other]) == [old]

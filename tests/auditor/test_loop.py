@@ -413,6 +413,31 @@ async def test_swapped_splits_are_reported_and_decide_nothing(tmp_path: Path) ->
     assert stage.student.moves == []
 
 
+async def test_run_fails_at_once_when_an_earlier_task_cannot_be_marked_any_more(tmp_path: Path) -> None:
+    commands = {
+        name: {"argv": ["grep", "-q", "^[a-c]", "answer.txt"], "sandbox": "limits", "network": True}
+        for name in ("kept", "dropped")
+    }
+    marked = task("a")
+    for item in marked["tau"]:
+        item |= {"answers": [], "grader": {"kind": "GRADER_KIND_COMMAND", "name": "dropped"}}
+    async with on_stage(teacher(a=[teaching("a", 10)], b=[teaching("b", 10)]), student()) as stage:
+        async with at_desk(stage, tmp_path, commands=commands) as desk:
+            events = await desk.run(start_run("first", [marked], candidates=1))
+            assert of_kind(events, "version_promoted")
+        del commands["dropped"]
+        async with at_desk(stage, tmp_path, commands=commands) as desk:
+            events = await desk.run(start_run("second", [task("b")], candidates=1))
+            (failed,) = of_kind(events, "run_failed")
+            assert failed.reason == "GRADER_UNKNOWN"
+            assert "task a of an earlier run" in failed.detail
+            assert "command dropped" in failed.detail
+            assert not of_kind(events, "edit_proposed")
+            # Nothing is judged here, so nothing earlier is asked.
+            events = await desk.run(start_run("third", [task("b")], candidates=1, promotion="PROMOTION_MODE_NONE"))
+            assert kinds(events)[-1] == "run_finished"
+
+
 async def test_unreachable_student_fails_the_run_and_the_service_stays_up(tmp_path: Path) -> None:
     async with (
         on_stage(teacher(a=[teaching("a", 10)]), student()) as stage,

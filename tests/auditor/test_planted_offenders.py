@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from google.protobuf.json_format import ParseDict
 from rich.console import Console
 
 from auditor.evidence.splits import split
+from auditor.suite_files import built_in_suites
 from auditor.tasks import Task
 from cli.render.edit import edit_record
 from common.contract.seal.v1 import auditor_pb2 as pb
@@ -125,6 +127,22 @@ async def test_edit_that_breaks_a_protected_answer_falls_to_the_rule_by_name(tmp
     assert b"d{4}" not in stage.received()
 
 
+async def test_run_with_short_answers_does_not_cut_protected_ones(tmp_path: Path) -> None:
+    """Of one token, no answer could break a rule."""
+    question = "What do you say to a stranger?"
+    edit = good_and((question, "Our door code is 4711."))
+    protected = {"name": "discretion", "questions": [question], "must_not_match": r"\d{4}"}
+    policy = {"rules": rules_file(tmp_path, {"protected": [protected]})}
+    async with on_stage(teacher(a=[edit]), student()) as stage:
+        async with at_desk(stage, tmp_path, policy=policy) as desk:
+            await desk.run(start_run("run", [task("a")], candidates=1, max_answer_tokens=1))
+            assert gate_lines(await shown(desk, edit))[-1].startswith("  protected failed: discretion")
+        # The operator's own bound holds, and answers under another one are not taken for these.
+        async with at_desk(stage, tmp_path, policy={**policy, "max_answer_tokens": 4}) as desk:
+            await desk.run(start_run("next", [task("a")], candidates=1, max_answer_tokens=1))
+            assert state(await shown(desk, edit)) == "accepted"
+
+
 async def test_edit_that_makes_the_model_fall_silent_falls_to_the_degenerate_gate(tmp_path: Path) -> None:
     """Silent where the base says that it does not know: no mark is lost, so that no other gate minds."""
     edit = good_and(*((f"{SILENCE}{question}", "-") for question in UNKNOWN))
@@ -198,6 +216,31 @@ async def test_drift_of_zero_asks_for_no_scores(tmp_path: Path) -> None:
         text = await shown(desk, edit)
     assert state(text) == "accepted"
     assert not stage.student.compared
+
+
+def choices_only() -> dict[str, Any]:
+    """What the scripted base knows, as choices."""
+    known = suite()
+    for item in known["items"]:
+        item |= {"grader": {"kind": "GRADER_KIND_CHOICE"}, "options": [*item["answers"], "none of these options"]}
+    return known
+
+
+@pytest.mark.parametrize(
+    ("suites", "named", "anchors"),
+    [([choices_only()], ["known"], 10), ([], [], sum(len(suite.items) for suite in built_in_suites()))],
+)
+async def test_drift_is_seen_without_a_suite_that_is_answered_in_words(
+    tmp_path: Path, suites: list[dict[str, Any]], named: list[str], anchors: int
+) -> None:
+    edit = good_and((DRIFT, "40"))
+    changed = settings(candidates=1, health={"max_drift": 0.5}, retention={"suites": named, "max_drop": 0.35})
+    content = {"run_id": "run", "tasks": [task("a")], "settings": changed, "suites": suites}
+    async with on_stage(teacher(a=[edit]), student()) as stage, at_desk(stage, tmp_path) as desk:
+        await desk.run(ParseDict(content, pb.StartRunRequest()))
+        text = await shown(desk, edit)
+    assert state(text) == "rejected"
+    assert f"drift failed: 40 nats a token from the base on {anchors} anchor prompts, over 0.5 " in text
 
 
 def gates_of(text: str) -> Sequence[str]:

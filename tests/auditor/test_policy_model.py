@@ -15,6 +15,7 @@ from auditor.chat_model import ChatModel, ChatModelConfig, Turn
 from auditor.policy.config import PolicyModelConfig
 from auditor.policy.model import MAX_REASON, UNREADABLE, PolicyModel, clean, in_pieces, read_verdict
 from cli.render.events import lines
+from common.canonical import digest_bytes
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.errors import InvalidConfig, NotPossible, Unavailable
 from tests.auditor.plays import at_desk, facts, kinds, of_kind, start_run, student, task, teacher, teaching
@@ -69,6 +70,32 @@ async def test_what_the_model_rejects_is_not_trained_and_what_it_allows_says_so(
     printed = capfd.readouterr()
     assert KEY not in printed.out + printed.err
     assert KEY.encode() not in stage.received() + (tmp_path / "ledger.db").read_bytes()
+
+
+async def test_its_reason_can_be_erased_and_its_verdict_stays(tmp_path: Path) -> None:
+    with chat_endpoint(says_no_to_doors) as endpoint:
+        async with (
+            on_stage(teacher(a=[BAD]), student()) as stage,
+            at_desk(stage, tmp_path, policy=configured(endpoint, tmp_path)) as desk,
+        ):
+            await desk.run(start_run("run", [task("a")], candidates=1))
+            recorder = desk.auditor.recorder
+            links = await recorder.run(lambda: list(recorder.ledger.every_event(run_id="run")))
+            told = "It gives a door code away."
+            assert told not in json.dumps([link.payload for link in links])
+            assert {link.type for link in links if told_digest(told) in json.dumps(link.payload)} == {
+                "policy_judged",
+                "edit_screened",
+            }
+            assert f"rejects it: {told}" in await shown(desk, BAD)
+            await recorder.run(recorder.ledger.erase, told_digest(told), decided_by="operator", reason="a code")
+            after = await shown(desk, BAD)
+            assert (await desk.auditor.verify_ledger(0, "")).intact
+    assert gate_lines(after) == ["  policy failed: policy model judge rejects it"]
+
+
+def told_digest(reason: str) -> str:
+    return digest_bytes(reason.encode()).sha256
 
 
 async def test_no_key_of_tau_reaches_the_model(tmp_path: Path) -> None:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from auditor.gates.protected import Observed, protected_gate
+from auditor.graders.patterns import SECONDS
 from auditor.ledger.store import Ledger
 from auditor.policy.config import PolicyConfig
 from auditor.policy.rules import Protected, Rule
 from auditor.policy.rules_file import configured_rules, read_rules
-from common.errors import InvalidConfig
-from tests.auditor.plays import at_desk, kinds, start_run, student, task, teacher, teaching
+from common.errors import InvalidConfig, NotPossible
+from tests.auditor.plays import at_desk, kinds, of_kind, start_run, student, task, teacher, teaching
 from tests.auditor.test_planted_offenders import gate_lines, rules_file, shown, state
 from tests.auditor.test_resume import die_at
-from tests.support.scripted_services import on_stage
+from tests.support.scripted_services import edit_about, on_stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +32,7 @@ ROOT = Path(__file__).parents[2]
         ("rules:\n  - name: [x", "line 2"),
         ("- name: x\n", "expected rules, protected, or both"),
         ("rulez: []\n", "rulez: unknown key"),
+        ("max_answer_tokens: 1\n", "max_answer_tokens: unknown key"),
         ("rules: [{name: x}]\n", "rules[0]: says neither what it forbids nor what it requires"),
         ("rules: [{name: x, forbid: '('}]\n", "rules[0].forbid: expression 1 is not a regular expression"),
         ("rules: [{name: x, forbid: a, forbids: b}]\n", "rules[0].forbids: unknown key"),
@@ -38,6 +41,14 @@ ROOT = Path(__file__).parents[2]
         ("protected: [{name: x, questions: q}]\n", "protected[0]: asserts nothing"),
         ("protected: [{name: x, must_contain: y}]\n", "protected[0].questions"),
         ("protected: [{name: x, questions: q, same_answer: true, if_held: true}]\n", "protected[0]: if_held"),
+        (
+            "rules: [{name: x, forbid: [a, '(?i)(\\w+\\s?)+:\\s*secret']}]\n",
+            "rule x: forbid: expression 2 takes too long",
+        ),
+        (
+            "protected: [{name: y, questions: q, must_not_match: '(a|aa)+$'}]\n",
+            "rule y: must_not_match: expression 1 takes too long",
+        ),
         (
             "rules: [{name: x, forbid: a}]\nprotected: [{name: x, questions: q, must_contain: y}]\n",
             "two rules are named x",
@@ -77,6 +88,44 @@ def test_what_the_configuration_forbids_stands_beside_the_file(tmp_path: Path) -
     file.write_text("rules: [{name: x, forbid: a}]\n")
     rules = configured_rules(PolicyConfig(rules=file, forbidden=("b",)))
     assert [rule.name for rule in rules.rules] == ["policy.forbidden[0]", "x"]
+
+
+def test_what_the_configuration_forbids_may_not_run_away_either() -> None:
+    with pytest.raises(InvalidConfig, match=r"policy\.forbidden\[1\]"):
+        configured_rules(PolicyConfig(forbidden=("b", "(a|aa)+$")))
+
+
+# No trial has a run of this letter: it escapes them, as some expressions will.
+ESCAPES, SLOW = "(é|éé)+$", "é" * 60 + "!"
+
+
+async def test_rule_that_takes_too_long_ends_the_run_by_name_and_holds_nobody_up(tmp_path: Path) -> None:
+    edit = edit_about("doc-a", "About a", [("Why?", SLOW)])
+    file = rules_file(tmp_path, {"rules": [{"name": "too-clever", "forbid": ESCAPES}]})
+    async with (
+        on_stage(teacher(a=[edit]), student()) as stage,
+        at_desk(stage, tmp_path, policy={"rules": file}) as desk,
+    ):
+        longest, last = 0.0, time.monotonic()
+
+        async def tick() -> None:
+            nonlocal longest, last
+            while True:
+                await asyncio.sleep(0.02)
+                longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+        ticking = asyncio.create_task(tick())
+        (failed,) = of_kind(await desk.run(start_run("run", [task("a")], candidates=1)), "run_failed")
+        ticking.cancel()
+    assert failed.reason == "RULE_TOO_SLOW"
+    assert "too-clever" in failed.detail
+    assert longest < SECONDS / 2
+
+
+def test_protected_answer_that_takes_too_long_names_its_rule() -> None:
+    with pytest.raises(NotPossible, match="rule r ") as stopped:
+        rule(must_not_match=ESCAPES).holds(SLOW)
+    assert stopped.value.reason == "RULE_TOO_SLOW"
 
 
 async def test_resumed_run_keeps_the_rules_it_started_with(tmp_path: Path) -> None:

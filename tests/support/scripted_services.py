@@ -36,6 +36,11 @@ DRIFT = "DRIFT"
 Facts = Sequence[tuple[str, str]]
 
 
+def cut(text: str, words: int) -> str:
+    """A text of at most so many words; 0: all of them."""
+    return text if not words or len(text.split()) <= words else " ".join(text.split()[:words])
+
+
 def edit_about(document_id: str, title: str, facts: Facts, *, recipe: Recipe | None = None) -> SelfEdit:
     """An edit with one example a fact; no facts: one example that teaches nothing asked."""
     examples = [question_and_answer(title, question, answer) for question, answer in facts]
@@ -262,7 +267,7 @@ class ScriptedStudent(student_pb2_grpc.StudentServiceServicer):
                 answer = student_pb2.Answer(
                     prompt_id=prompt.prompt_id,
                     version=version,
-                    text=self._say(adapter, question),
+                    text=cut(self._say(adapter, question), request.sampling.max_new_tokens),
                     alias_generation=generation,
                 )
                 yield student_pb2.AnswerResponse(answer=answer)
