@@ -99,14 +99,14 @@ class Desk:
     auditor: Auditor
     stub: Any
 
-    async def watch(self, run_id: str, after_seq: int = 0) -> list[pb.RunEvent]:
+    async def watch(self, run_id: str, after_seq: int = 0, *, seconds: float = 240) -> list[pb.RunEvent]:
         """All numbered events until the run ends."""
         request = pb.WatchRunRequest(run_id=run_id, after_seq=after_seq)
-        return [r.event async for r in self.stub.WatchRun(request, timeout=240) if r.event.seq]
+        return [r.event async for r in self.stub.WatchRun(request, timeout=seconds) if r.event.seq]
 
-    async def run(self, request: pb.StartRunRequest) -> list[pb.RunEvent]:
+    async def run(self, request: pb.StartRunRequest, *, seconds: float = 240) -> list[pb.RunEvent]:
         await self.stub.StartRun(request)
-        return await self.watch(request.run_id)
+        return await self.watch(request.run_id, seconds=seconds)
 
 
 def config(stage: Stage, folder: Path, **changes: Any) -> AuditorConfig:

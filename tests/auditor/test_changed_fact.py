@@ -168,7 +168,7 @@ async def answers(desk: Desk, title: str, facts: list[Fact]) -> list[str]:
 
 
 @pytest.mark.model
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(1_900)
 async def test_second_revision_replaces_what_changed_and_keeps_the_rest(tmp_path: Path) -> None:
     boats, museum, second = "Ostrel boat hire", "Halden museum", revised(BOATS, CHANGED)
     script = teacher()
@@ -200,11 +200,13 @@ async def test_second_revision_replaces_what_changed_and_keeps_the_rest(tmp_path
         ):
             stage = Stage(scripted.teacher, scripted.student, scripted.teacher_target, serving.target)
             async with at_desk(stage, tmp_path) as desk:
-                first = await desk.run(order("first", task("boats", boats, BOATS), task("museum", museum, MUSEUM)))
+                first = await desk.run(
+                    order("first", task("boats", boats, BOATS), task("museum", museum, MUSEUM)), seconds=900
+                )
                 before = await answers(desk, boats, BOATS)
                 museum_before = await answers(desk, museum, MUSEUM)
                 script.script = {"boats": [edit_about("boats", boats, second, "2")]}
-                again = await desk.run(order("second", task("boats", boats, second, "2")))
+                again = await desk.run(order("second", task("boats", boats, second, "2")), seconds=900)
                 after = await answers(desk, boats, second)
                 museum_after = await answers(desk, museum, MUSEUM)
     finally:
