@@ -121,7 +121,7 @@ async def test_an_edit_that_silences_the_real_model_falls_to_the_degenerate_gate
         ):
             stage = Stage(scripted.teacher, scripted.student, scripted.teacher_target, serving.target)
             async with at_desk(stage, tmp_path) as desk:
-                await desk.run(order())
+                await desk.run(order(), seconds=900)
                 text = await shown(desk, planted)
     finally:
         await real.close()
