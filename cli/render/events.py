@@ -212,8 +212,10 @@ def _round_finished(event: pb.RoundFinished) -> list[str]:
         text += (
             f", mean gain {signed(event.mean_reward)} in the trial, {signed(event.mean_confirmation)} at confirmation"
         )
-    if event.trainings_saved:
+    if event.trainings_saved > 0:
         text += f"; racing saved {event.trainings_saved} of {plural(event.trainings_planned, 'trial training')}"
+    if event.trainings_saved < 0:
+        text += f"; ties took {plural(-event.trainings_saved, 'trial training')} more"
     return [f"{text}; live {short(event.live_version)}"]
 
 

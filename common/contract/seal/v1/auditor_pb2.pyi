@@ -1674,7 +1674,7 @@ class RoundFinished(_message.Message):
     """Mean gain on reward questions of what was kept, and the same edits' gain at confirmation."""
     mean_confirmation: _builtins.float
     trainings_saved: _builtins.int
-    """Trial trainings that racing saved, of how many."""
+    """Trial trainings that racing saved, less those that settled ties, of how many were planned."""
     trainings_planned: _builtins.int
     confirmed: _builtins.int
     """Updates that were confirmed; mean_reward and mean_confirmation say something of each other only if there are any."""
