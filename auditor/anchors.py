@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from auditor import events as e
 from auditor.crew import Work, answers_of
-from auditor.examiner import Group, Marked
 from auditor.journal import Kept
 from auditor.keys import GraderKind
+from auditor.papers import Group, Marked
 from auditor.peers import BASE
 from auditor.tasks import Split
 from common.errors import NotPossible
@@ -39,6 +39,11 @@ def anchors(work: Work) -> Group | None:
     return Group(Split.RETENTION, named, suite_id="anchors") if named else None
 
 
+def identity_in(start: e.RunStarted, epoch: str) -> str:
+    """What answers are cached under since a run accepted that evaluation had drifted; empty: none has."""
+    return f"{start.record.student}@{epoch}" if epoch else start.record.student
+
+
 async def check(work: Work) -> bool:
     """Whether answers from before count no longer. Raises NotPossible(EVALUATION_DRIFTED)."""
     group = anchors(work)
@@ -47,9 +52,16 @@ async def check(work: Work) -> bool:
 
     async def measure() -> Kept[e.AnchorsMeasured]:
         with timed("answering"):
-            first = (await work.examiner.examine([BASE], [group], work.journal.progress("anchors", 0, "")))[BASE]
-            now, repeated = [await work.examiner.ask_again(BASE, group, f"anchors-{time}") for time in (1, 2)]
-        return measured(first.result(group), now, repeated, accepted=work.order.settings.accept_drift)
+            progress = work.journal.progress("anchors", 0, "")
+            # Where a drift is accepted, what the base says now is what it is compared with from then on.
+            now_as = work.examiner.known_as(identity_in(work.start, work.order.run_id))
+            repeated_as = work.examiner.known_as(identity_in(work.start, f"{work.order.run_id}:repeated"))
+            papers = [
+                (await examiner.examine([BASE], [group], progress))[BASE]
+                for examiner in (work.examiner, now_as, repeated_as)
+            ]
+        first, now, repeated = [paper.result(group) for paper in papers]
+        return measured(first, now, repeated, accepted=work.order.settings.accept_drift)
 
     event = await work.journal.step("anchors", measure)
     if event.drifted and not event.accepted:

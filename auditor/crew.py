@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from auditor.events import RunStarted, VersionScored
-from auditor.examiner import Examiner, Group, Marked
+from auditor.examiner import Examiner
 from auditor.findings import Comparison, Mark
 from auditor.graders.desk import Graders
 from auditor.journal import Journal, Kept
 from auditor.measures import Measure
 from auditor.moves import Moves
+from auditor.papers import Group, Marked
 from auditor.peers import StudentStatus
 from auditor.policy.model import PolicyModel
 from auditor.policy.rules import Rules

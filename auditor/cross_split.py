@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from auditor import events as e
 from auditor.crew import Winner, Work, answers_of
 from auditor.evidence.splits import split
-from auditor.examiner import Group, compare, of_task
 from auditor.findings import Comparison
 from auditor.journal import Kept
+from auditor.papers import Group, compare, of_task
 from auditor.peers import BASE
 from auditor.tasks import Split
 from common.canonical import derive_seed

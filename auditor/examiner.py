@@ -9,132 +9,29 @@ marked and never cached: such a version has no score at all. The loop's steps ca
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice, repeat
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from auditor.findings import Comparison, Mark, Score
-from auditor.graders.choice import chosen, continuation_of
-from auditor.graders.desk import Graders, is_silent
-from auditor.graders.port import Submission
+from auditor.batches import batches
+from auditor.graders.choice import chosen
+from auditor.graders.desk import Graders
 from auditor.journal import Journal
-from auditor.keys import GraderKind
 from auditor.ledger.store import GivenAnswer, texts
-from auditor.peers import AnswerOrder, Continuation, ScoreOrder, prompt_of
+from auditor.papers import Group, Marked, Paper, ReadAnswer, joined, marked, name_of, submission_of, version_invalid
+from auditor.peers import AnswerOrder, Continuation, ScoreOrder
 from auditor.ports import OnProgress, Student
 from auditor.recorder import Recorder
-from auditor.tasks import EvaluationItem, Measured, Split, Suite, Task
 from common.canonical import digest_of
 from common.errors import NotPossible
 from common.lora.proof import Liveness, LivenessProof
-from common.prompting import ask
-from common.types import Conversation, Prompt, Sampling
+from common.types import Prompt, Sampling
 from common.versions import AnswerPurpose, ScoredContinuation
 
-T = TypeVar("T")
 MAX_PROMPTS, MAX_VERSIONS = 4_096, 64  # of one AnswerRequest
 MAX_CONTINUATIONS = 256  # of one LogLikelihoodRequest; with all their options they fit a message
-
-
-@dataclass(frozen=True)
-class Group:
-    """Items that are scored together under one name."""
-
-    split: Split
-    items: tuple[EvaluationItem, ...]
-    topic: str = ""
-    task_id: str = ""
-    suite_id: str = ""
-    # Set where something else asks and marks: then there are no items here.
-    measured: Measured | None = None
-
-    @property
-    def name(self) -> str:
-        # Tasks of two runs may have one id, and be about other documents.
-        about = f":{digest_of(self.topic).sha256[:8]}" if self.topic else ""
-        return f"{self.split.lower()}:{self.task_id}:{self.suite_id}{about}"
-
-    @property
-    def title(self) -> str:
-        return self.suite_id or self.task_id
-
-    def questions(self) -> list[Prompt | Continuation]:
-        """What is asked for each item: a prompt, or of a choice the options to be scored. Equal ones have equal ids."""
-        return [self._question(item) for item in self.items]
-
-    def prompts(self) -> list[Prompt]:
-        """One prompt an item that is answered in words; choices are not."""
-        return [question for question in self.questions() if isinstance(question, Prompt)]
-
-    def _question(self, item: EvaluationItem) -> Prompt | Continuation:
-        if item.grader.kind is GraderKind.CHOICE:
-            return continuation_of(self.topic, item)
-        conversation = ask(self.topic, item.question)
-        return prompt_of(conversation, _prompt_sha256(conversation))
-
-
-@dataclass(frozen=True)
-class Marked:
-    """A version's result on one group."""
-
-    group: Group
-    marks: tuple[Mark, ...]
-    score: Score
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A version's results. INVALID: none."""
-
-    version: str
-    liveness: Liveness
-    proof: LivenessProof | None
-    cached: bool
-    results: Mapping[str, Marked]
-
-    @property
-    def invalid(self) -> bool:
-        return self.liveness is Liveness.INVALID
-
-    def result(self, group: Group) -> Marked:
-        """Raises NotPossible(VERSION_INVALID): such a version has no score, not a score of 0."""
-        if self.liveness is Liveness.INVALID:
-            raise version_invalid(self.version)
-        return self.results[group.name]
-
-
-@dataclass(frozen=True)
-class ReadAnswer:
-    """An answer as it was given: its digest, its text, and its FinishReason (empty where it was not noted)."""
-
-    sha256: str
-    text: str
-    finish: str
-
-
-def version_invalid(version: str) -> NotPossible:
-    return NotPossible("a version could not be proven to answer", reason="VERSION_INVALID", ids={"version": version})
-
-
-def of_task(task: Task, split: Split, items: Sequence[EvaluationItem]) -> Group:
-    """Questions about a task's context are asked under its title; retention items are about anything."""
-    topic = "" if split is Split.RETENTION else task.context.title
-    return Group(split, tuple(items), topic=topic, task_id=task.task_id)
-
-
-def of_suite(suite: Suite) -> Group:
-    return Group(Split.RETENTION, suite.items, suite_id=suite.suite_id, measured=suite.measured)
-
-
-def joined(one: Paper, other: Paper) -> Paper:
-    """A version's results on different groups as one paper; INVALID in one of them, it has none."""
-    for paper in (one, other):
-        if paper.invalid:
-            return paper
-    results = {**one.results, **other.results}
-    return replace(one, proof=one.proof or other.proof, cached=one.cached and other.cached, results=results)
 
 
 class Marking(Protocol):
@@ -143,24 +40,6 @@ class Marking(Protocol):
     async def papers(
         self, versions: Sequence[str], groups: Sequence[Group], progress: OnProgress
     ) -> dict[str, Paper]: ...
-
-
-def compare(before: Marked, after: Marked) -> tuple[Comparison, ...]:
-    """The same items before and after."""
-    group = before.group
-    return tuple(
-        Comparison(
-            item_id=old.item_id,
-            task_id=group.task_id,
-            suite_id=group.suite_id,
-            split=group.split,
-            before=old.answer,
-            after=new.answer,
-            score_before=old.score,
-            score_after=new.score,
-        )
-        for old, new in zip(before.marks, after.marks, strict=True)
-    )
 
 
 class Examiner:
@@ -230,40 +109,6 @@ class Examiner:
         for version, results in (await self._marked(groups, given)).items():
             papers[version] = replace(papers[version], results=results)
         return papers
-
-    async def ask_again(self, version: str, group: Group, occasion: str) -> Marked:
-        """A version's result on a group of questions without options, asked anew; neither from the cache nor put there.
-
-        occasion: what tells this time of asking from every other of the run. Raises NotPossible as `Paper.result` does.
-        """
-        prompts = {question.prompt_id: question for question in group.questions() if isinstance(question, Prompt)}
-        order = AnswerOrder(
-            request_id=self._journal.request_id("again", [occasion, version, list(prompts)]),
-            purpose=AnswerPurpose.AUDIT,
-            prompts=tuple(prompts.values()),
-            versions=(version,),
-            sampling=self._sampling,
-        )
-        progress = self._journal.progress("answering", 0, "")
-        given = await self._gather(order, progress)
-        kept = {text: await self._recorder.run(self._recorder.ledger.keep, text) for text in set(given.values())}
-        said = {version: {name: (kept[text], text) for name, text in given.items()}}
-        return (await self._marked([group], said))[version][group.name]
-
-    async def _gather(self, order: AnswerOrder, progress: OnProgress) -> dict[str, str]:
-        """One version's answers by prompt. Raises NotPossible."""
-        (version,) = order.versions
-        given: dict[str, str] = {}
-        proofs: dict[str, LivenessProof] = {}
-        async for event in self._student.answer(order, progress):
-            if isinstance(event, LivenessProof):
-                proofs[event.version] = event
-            else:
-                given[event.prompt_id] = event.text
-        if not _proven(version, proofs):
-            raise version_invalid(version)
-        _complete([prompt.prompt_id for prompt in order.prompts], version, given.keys())
-        return given
 
     async def _marked(
         self, groups: Sequence[Group], given: Mapping[str, Mapping[str, tuple[str, str]]]
@@ -377,6 +222,15 @@ class Examiner:
         )
         return other
 
+    def known_as(self, identity: str) -> Examiner:
+        """The same, with another identity: what was asked under one is asked again under the other.
+
+        Suites that something else marks keep theirs.
+        """
+        other = copy(self)
+        other._identity = identity
+        return other
+
     async def read(self, version: str, prompts: Sequence[Prompt], progress: OnProgress) -> list[ReadAnswer]:
         """A version's answers to prompts that nobody marks, in their order; what was asked before is not asked again.
 
@@ -418,35 +272,3 @@ def _proven(version: str, proofs: Mapping[str, LivenessProof]) -> bool:
             "the student answered without a liveness proof", reason="PEER_BROKE_CONTRACT", ids={"version": version}
         )
     return proofs[version].liveness is not Liveness.INVALID
-
-
-def name_of(question: Prompt | Continuation) -> str:
-    return question.continuation_id if isinstance(question, Continuation) else question.prompt_id
-
-
-def submission_of(
-    item: EvaluationItem, question: Prompt | Continuation, given: Mapping[str, tuple[str, str]]
-) -> Submission:
-    """An item's answer, ready to be marked; given: (digest, text) by the question's name."""
-    sha256, text = given[name_of(question)]
-    return Submission(item, text, sha256)
-
-
-def marked(group: Group, submissions: Sequence[Submission], scores: Sequence[float]) -> Marked:
-    """A group's result."""
-    marks = tuple(
-        Mark(item_id=s.item.item_id, answer=s.sha256, score=score) for s, score in zip(submissions, scores, strict=True)
-    )
-    empty = sum(is_silent(submission.answer, submission.item) for submission in submissions)
-    return Marked(group, marks, Score(questions=len(marks), correct=sum(scores), empty=empty))
-
-
-def batches(values: Sequence[T], size: int) -> Iterator[list[T]]:
-    """Consecutive pieces of at most `size`."""
-    rest = iter(values)
-    while piece := list(islice(rest, size)):
-        yield piece
-
-
-def _prompt_sha256(conversation: Conversation) -> str:
-    return digest_of(conversation).sha256

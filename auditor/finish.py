@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from auditor import events as e
 from auditor.crew import Work, scored
 from auditor.evidence.splits import split
-from auditor.examiner import Group, of_task
 from auditor.findings import RunState, Score
 from auditor.journal import Kept
 from auditor.judging import retention_groups
+from auditor.papers import Group, of_task
 from auditor.peers import BASE
 from auditor.tasks import Split
 from common.metrics import timed

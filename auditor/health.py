@@ -14,11 +14,11 @@ import structlog
 
 from auditor import events as e
 from auditor.crew import Work
-from auditor.examiner import Group, of_suite, version_invalid
 from auditor.findings import Gate, ProtectedAnswer
 from auditor.gates.degenerate import Given, degenerate_gate, shares_of
 from auditor.gates.drift import drift_gate
 from auditor.gates.protected import Observed, protected_gate
+from auditor.papers import Group, of_suite, version_invalid
 from auditor.peers import ScoreOrder, prompt_of
 from auditor.policy.rules import Protected
 from auditor.tasks import Suite
@@ -117,10 +117,11 @@ async def protected(work: Work, trained: e.UpdateTrained) -> tuple[list[Gate], t
         for (rule, number, _), old, new in zip(asked, before, after, strict=True)
     ]
     gate = await asyncio.to_thread(protected_gate, observed)
-    breaches = await asyncio.to_thread(lambda: [one.breach for one in observed])
     answers = tuple(
-        ProtectedAnswer(rule=one.rule.name, question=one.question, before=old.sha256, after=new.sha256, breach=breach)
-        for one, old, new, breach in zip(observed, before, after, breaches, strict=True)
+        ProtectedAnswer(
+            rule=one.rule.name, question=one.question, before=old.sha256, after=new.sha256, breach=one.breach
+        )
+        for one, old, new in zip(observed, before, after, strict=True)
     )
     if broken := sorted({answer.rule for answer in answers if answer.breach}):
         log.warning("protected behaviour broken", version=trained.version.version, rules=broken)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from auditor.evidence.splits import split
-from auditor.graders.lexical import contains, normalized, numeric
+from auditor.graders.lexical import contains, normalized, numeric, within
 from auditor.keys import GraderKind
 from auditor.projections import Projections
 from auditor.recorder import Recorder
@@ -136,16 +136,9 @@ def changed(newest: Task, older: Sequence[Task], *, changing: bool) -> Iterator[
             )
             # An old answer that stands in a new one cannot be told from it.
             worded = item.grader.kind in WORDED
-            gone = tuple(
-                answer for answer in old if not (worded and any(_stands_in(answer, key) for key in item.answers))
-            )
+            gone = tuple(answer for answer in old if not (worded and any(within(answer, key) for key in item.answers)))
             if gone:
                 yield Superseded(newest, side, item, gone, changing)
-
-
-def _stands_in(answer: str, key: str) -> bool:
-    found, wanted = normalized(key), normalized(answer)
-    return any(found[i : i + len(wanted)] == wanted for i in range(len(found) - len(wanted) + 1))
 
 
 def _key(item: EvaluationItem) -> tuple[tuple[str, ...], ...]:

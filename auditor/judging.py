@@ -16,12 +16,12 @@ from auditor.evidence.filter import paired_gains
 from auditor.evidence.scaling import Outcome, next_scale
 from auditor.evidence.splits import split
 from auditor.evidence.verdict import verdict
-from auditor.examiner import Group, Marked, Paper, compare, of_suite, of_task
 from auditor.findings import Gate, GateKind, ProtectedAnswer, Score
 from auditor.gates.update import Confirmation, approval_gate, confirmation_gate, liveness_gate, retention_gate
 from auditor.health import degenerate, drift, protected
 from auditor.history import History
 from auditor.journal import Kept
+from auditor.papers import Group, Marked, Paper, compare, of_suite, of_task
 from auditor.projections import Projections
 from auditor.superseding import still_said
 from auditor.tasks import Split, Task
@@ -33,7 +33,7 @@ from common.types import Digest
 FORGETTING = frozenset({GateKind.RETENTION, GateKind.DRIFT})
 # Failing nothing but these, a smaller scale is too small.
 LEARNING = frozenset({GateKind.CONFIRMATION, GateKind.SUPERSEDED})
-# Names the holdout questions of all earlier accepted tasks among the retention figures.
+# Names the questions of all earlier accepted tasks among the retention figures; behind a slash, those of one.
 EARLIER = "earlier tasks"
 
 

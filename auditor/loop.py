@@ -23,15 +23,16 @@ from dataclasses import replace
 from functools import partial
 
 from auditor import events as e
-from auditor.anchors import check
+from auditor.anchors import check, identity_in
 from auditor.candidates import propose, screen
 from auditor.crew import Crew, Winner, Work, expect_same_student, marked_again, scored
 from auditor.evidence.filter import Reward, rest_em
 from auditor.evidence.splits import split
-from auditor.examiner import Examiner, Group, Marked, of_task
+from auditor.examiner import Examiner
 from auditor.finish import finish
 from auditor.journal import Journal, Kept
 from auditor.measuring import Measuring
+from auditor.papers import Group, Marked, of_task
 from auditor.peers import KeptEdit, LearnOrder
 from auditor.policy.in_force import policy_model_in_force, rules_in_force
 from auditor.promotion import promote
@@ -91,8 +92,7 @@ async def begin(order: Order, crew: Crew, journal: Journal) -> Work:
 
 async def examiner_of(order: Order, crew: Crew, journal: Journal, start: e.RunStarted) -> Examiner:
     """Answers are cached for one student, and since evaluation was last found to have drifted."""
-    epoch = (await crew.views.current()).epoch
-    identity = f"{start.record.student}@{epoch}" if epoch else start.record.student
+    identity = identity_in(start, (await crew.views.current()).epoch)
     return Examiner(
         crew.student,
         crew.recorder,

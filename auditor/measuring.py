@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from auditor.examiner import Group, Marked, Paper
 from auditor.findings import Mark, Score
 from auditor.graders.lexical import is_empty
 from auditor.journal import Journal
-from auditor.ledger.store import GivenAnswer
+from auditor.ledger.store import GivenAnswer, texts
 from auditor.measures import Measure, Measurement
+from auditor.papers import Group, Marked, Paper
 from auditor.ports import OnProgress, Student
 from auditor.recorder import Recorder
 from auditor.speaking import NotAlive, VersionSpeaker
@@ -67,11 +67,11 @@ class Measuring:
             Mark(item_id=item, answer=answers[key].answer, score=grades[key])
             for item, key in zip(group.measured.items, keys, strict=True)
         )
-        texts = await self._recorder.run(_texts, self._recorder, {mark.answer for mark in marks})
+        said = await self._recorder.run(texts, self._recorder.ledger, {mark.answer for mark in marks})
         score = Score(
             questions=len(marks),
             correct=sum(mark.score for mark in marks),
-            empty=sum(is_empty(texts[mark.answer]) for mark in marks),
+            empty=sum(is_empty(said[mark.answer]) for mark in marks),
         )
         return Marked(group, marks, score), answers[keys[0]].liveness
 
@@ -103,7 +103,3 @@ class Measuring:
 
     def _request_id(self, kind: str, content: object) -> str:
         return self._journal.request_id(kind, [self._identity, content])
-
-
-def _texts(recorder: Recorder, names: Iterable[str]) -> dict[str, str]:
-    return {name: (recorder.ledger.payload(name) or b"").decode() for name in names}

@@ -16,9 +16,9 @@ from auditor.evidence.filter import paired_gains
 from auditor.evidence.sign_flip import decidable
 from auditor.evidence.splits import split
 from auditor.evidence.verdict import verdict
-from auditor.examiner import Group, Marked, compare, of_task
 from auditor.findings import Comparison, Score
 from auditor.journal import Kept
+from auditor.papers import Group, Marked, compare, of_task
 from auditor.peers import TrainCandidate, TrainOrder
 from auditor.tasks import Split
 from auditor.trials import requests

@@ -6,9 +6,10 @@ version whose liveness proof is INVALID nothing is heard. auditor/measuring.py a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from auditor.batches import batches
 from auditor.peers import AnswerOrder, Continuation, ScoreOrder
 from auditor.ports import OnProgress, Student
 from common.canonical import canonical_json, digest_of
@@ -47,7 +48,7 @@ class VersionSpeaker:
         """Raises NotAlive, NotPossible(PEER_BROKE_CONTRACT), and what the student raises."""
         prompts = [Prompt(prompt_id=f"p{i}", conversation=Conversation(raw=text)) for i, text in enumerate(texts)]
         written: dict[str, str] = {}
-        for batch in batches(prompts, lambda prompt: len(prompt.conversation.raw or "")):
+        for batch in batches(prompts, MOST, size=lambda one: len(one.conversation.raw or ""), room=MOST_CHARACTERS):
             order = AnswerOrder(
                 request_id=self._named("answer", [batch, sampling]),
                 purpose=AnswerPurpose.AUDIT,
@@ -69,7 +70,7 @@ class VersionSpeaker:
             for i, (context, options) in enumerate(choices)
         ]
         scored: dict[str, tuple[OptionScore, ...]] = {}
-        for batch in batches(asked, lambda choice: sum(map(len, (choice.conversation.raw or "", *choice.options)))):
+        for batch in batches(asked, MOST, size=_characters, room=MOST_CHARACTERS):
             order = ScoreOrder(
                 request_id=self._named("score", [batch]), versions=(self._version,), continuations=tuple(batch)
             )
@@ -110,15 +111,5 @@ def _parts(entry: object) -> Sequence[object]:
     return entry if isinstance(entry, list) else [entry]
 
 
-def batches(items: Sequence[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Consecutive pieces that one message holds."""
-    piece: list[T] = []
-    room = MOST_CHARACTERS
-    for item in items:
-        if piece and (len(piece) == MOST or size(item) > room):
-            yield piece
-            piece, room = [], MOST_CHARACTERS
-        piece.append(item)
-        room -= size(item)
-    if piece:
-        yield piece
+def _characters(choice: Continuation) -> int:
+    return sum(map(len, (choice.conversation.raw or "", *choice.options)))

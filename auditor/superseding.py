@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from auditor import events as e
 from auditor.crew import Work
-from auditor.examiner import Group, Paper, of_task
 from auditor.findings import Gate
 from auditor.gates.superseded import superseded_gate
 from auditor.history import Superseded
 from auditor.ledger.store import texts
+from auditor.papers import Group, Paper, of_task
 
 
 def group_of(fact: Superseded) -> Group:

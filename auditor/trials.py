@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from auditor import events as e
+from auditor.batches import batches
 from auditor.crew import Work, answers_of
 from auditor.evidence.filter import Reward
 from auditor.evidence.racing import rungs, survivors, tied_for_a_place
-from auditor.examiner import Marked, compare
+from auditor.papers import Marked, compare
 from auditor.peers import TrainCandidate, TrainOrder
 from auditor.tasks import FilterMode, Task
 from common.canonical import derive_seed
@@ -60,6 +61,10 @@ async def try_out(
         if tied:
             again = [edit for edit in alive if edit.digest in tied]
             saved -= len(again)
+            # The tie is settled among those who tie: who had gained less does not win by having been measured less.
+            least = min(reward.gain for reward in running if reward.edit in tied)
+            ahead = {reward.edit for reward in running if reward.gain >= least}
+            alive = [edit for edit in alive if edit.digest in ahead]
             adapters += await train(work, opened, task, again, range(done, done + 1))
             rewards = await score(work, opened.round, self_edits, adapters, baseline)
     return Trials(raced(rewards, alive), planned, saved)
@@ -113,12 +118,12 @@ def raced(rewards: Sequence[Reward], alive: Sequence[SelfEdit]) -> list[Reward]:
 
 
 async def train(
-    work: Work, opened: e.RoundStarted, task: Task, self_edits: Sequence[SelfEdit], places: Iterable[int]
+    work: Work, opened: e.RoundStarted, task: Task, self_edits: Sequence[SelfEdit], turns: Iterable[int]
 ) -> list[e.CandidateTrained]:
-    """theta' = SFT(theta, self_edit) for every edit and the seeds at `places`, all candidates in one batch."""
+    """theta' = SFT(theta, self_edit) for every edit and the seeds of `turns`, all candidates in one batch."""
     journal, round_ = work.journal, opened.round
     # The same seeds for every edit: edits differ by what they say, not by luck.
-    seeds = [derive_seed(work.order.settings.seed, "train", place) for place in places]
+    seeds = [derive_seed(work.order.settings.seed, "train", turn) for turn in turns]
     candidates = {
         f"{edit.digest.sha256}:{seed}": TrainCandidate(
             candidate_id=f"{edit.digest.sha256}:{seed}", edit=edit, seed=seed
@@ -153,17 +158,7 @@ async def train(
 
 def requests(candidates: Sequence[TrainCandidate], max_candidates: int) -> Iterator[list[TrainCandidate]]:
     """As few requests as the student's limit and the size of a message allow; almost always one."""
-    request: list[TrainCandidate] = []
-    size = 0
-    for candidate in candidates:
-        grown = size + candidate.edit.digest.size_bytes
-        if request and (len(request) == max_candidates or grown > MAX_REQUEST_BYTES):
-            yield request
-            request, grown = [], candidate.edit.digest.size_bytes
-        request.append(candidate)
-        size = grown
-    if request:
-        yield request
+    return batches(candidates, max_candidates, size=lambda one: one.edit.digest.size_bytes, room=MAX_REQUEST_BYTES)
 
 
 def trained(

@@ -1,8 +1,9 @@
 """A teacher that proposes edits which another model wrote once: `python -m benchmarks.recorded_teacher --config FILE`.
 
 For measuring what such edits are worth where that model cannot run, over the same contract as any teacher. The K edits
-of a context are K of its recorded completions, drawn by the request's seed, each in the forms that the settings name,
-with rehearsal. Statements pass the teacher's own screen: what the document does not bear out is not taught. It learns
+of a context are made of its recorded completions in an order drawn by the request's seed, each edit of as many as the
+settings say (the last ones share some with the first when they run out), in the forms that the settings name, with
+rehearsal. Statements pass the teacher's own screen: what the document does not bear out is not taught. It learns
 nothing.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class RecordedTeacherConfig(ServiceConfig):
     heavy_lock: Path | None = None
     edits: Path = Field(description="recorded edits: a list of {title, context, completions}")
     author: str = Field(default="recorded", description="the model that wrote them")
+    completions: int = Field(default=1, ge=1, le=16, description="of how many completions one edit is made")
     forms: FormSettings = FormSettings()
     screening: ScreeningSettings = ScreeningSettings()
     recipe: Recipe = Recipe()
@@ -151,17 +153,20 @@ class RecordedTeacher(teacher_pb2_grpc.TeacherServiceServicer):
         recorded = self._edits.get(text) if text is not None else None
         if recorded is None:
             raise NotPossible("no edits are recorded for this document", reason="NOT_RECORDED")
-        places = sorted(range(len(recorded.completions)), key=lambda place: derive_seed(request.seed, place))
+        order = sorted(recorded.completions, key=lambda completion: derive_seed(request.seed, completion))
+        each = min(self._config.completions, len(order))
         for index in range(request.count):
-            if index < len(places):
-                publish(await self._written(request, recorded, index, places[index]))
+            if index * each < len(order):
+                publish(await self._written(request, recorded, index, (order[index * each :] + order)[:each]))
             else:
                 publish(FailedProposal(index=index, reason="NOT_RECORDED"))
 
-    async def _written(self, request: ProposeRequest, recorded: RecordedEdits, index: int, place: int) -> Event:
-        """One edit of one completion, with its origin."""
-        completion, title = recorded.completions[place], request.context.title
-        kept, dropped = self._screened(completion, title, recorded.context)
+    async def _written(
+        self, request: ProposeRequest, recorded: RecordedEdits, index: int, completions: Sequence[str]
+    ) -> Event:
+        """One edit of some completions, with its origin."""
+        title = request.context.title
+        kept, dropped = self._screened(completions, title, recorded.context)
         if not kept:
             return FailedProposal(index=index, reason="EMPTY_EDIT")
         taught = formed(kept, title, recorded.context, self._config.forms)
@@ -181,17 +186,18 @@ class RecordedTeacher(teacher_pb2_grpc.TeacherServiceServicer):
             prompt_variant=BACKEND,
             prompts=(recorded.prompt,) if recorded.prompt else (),
             prompts_digest=_named(recorded.prompt),
-            completions_digest=_named(completion),
+            completions_digest=_named("\n\n".join(completions)),
             sampling=Sampling(),
-            completions=1,
+            completions=len(completions),
             screened_out=dict(dropped),
             rationale=f"Statements of another model about the document, and {len(rehearsed)} rehearsed examples.",
         )
         return ProposedEdit(index=index, edit=edit, origin=origin)
 
-    def _screened(self, completion: str, title: str, context: str) -> tuple[list[str], Counter[str]]:
-        """The completion's statements that the document bears out."""
-        found = screen([Statement(text, context) for text in statements(completion)], title, self._config.screening)
+    def _screened(self, completions: Sequence[str], title: str, context: str) -> tuple[list[str], Counter[str]]:
+        """The completions' statements that the document bears out, each once."""
+        stated = dict.fromkeys(text for completion in completions for text in statements(completion))
+        found = screen([Statement(text, context) for text in stated], title, self._config.screening)
         return [piece.text for piece in found.kept if isinstance(piece, Statement)], found.dropped
 
 

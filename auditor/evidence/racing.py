@@ -3,7 +3,7 @@
 Successive halving (Jamieson and Talwalkar 2016): every candidate is trained on one seed, the better half on twice as
 many, and so on; never fewer stay than the filter may keep. Where every edit above a threshold is kept, there is no
 place to lose: there a candidate is stopped only when its remaining runs, were they perfect, could not bring it above.
-Selection is all that this changes: promotion rests on the holdout, which no race sees. auditor/candidates.py calls it.
+Selection is all that this changes: promotion rests on the holdout, which no race sees. auditor/trials.py calls it.
 """
 
 from __future__ import annotations

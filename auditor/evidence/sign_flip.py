@@ -6,7 +6,7 @@ all 2^n ways to choose the signs, the p-value is the share whose sum is at least
 n questions have no p-value below 2^-n: with fewer than five nothing can be said at a level of 0.05.
 
 The bound inverts the test (Hartigan 1969): sums over sign vectors being at least the observed one is a subset's mean
-being at most zero, so the lower bound is a quantile of the means of all subsets. The filter, the gates, the anchors and
+being at most zero, so the lower bound is a quantile of the means of all subsets. The filter, the gates and
 benchmarks/auditor.py use this.
 """
 

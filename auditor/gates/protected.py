@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from auditor.findings import Gate, GateKind
 from auditor.policy.rules import Protected
@@ -25,8 +26,9 @@ class Observed:
     before: str
     after: str
 
-    @property
+    @cached_property
     def breach(self) -> str:
+        """How the rule is broken; empty if it is not."""
         return self.rule.breach(self.before, self.after)
 
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditor import events as e
+from auditor.evidence.scaling import WHOLE
 from auditor.evidence.sign_flip import lost_share, upper_bound
 from auditor.evidence.verdict import Verdict
-from auditor.examiner import Marked, Paper
 from auditor.findings import Gate, GateKind, Score
+from auditor.papers import Marked, Paper
 from common.lora.proof import Liveness
 
 # All retained items together, under this name among the figures.
@@ -34,7 +35,7 @@ class Confirmation:
     before: Score
     after: Score
     runs: int = 1
-    scale: float = 1.0
+    scale: float = WHOLE
 
     @property
     def loses(self) -> bool:
@@ -92,8 +93,8 @@ def confirmation_gate(own: Confirmation, pooled: e.WinnersPooled | None) -> Gate
         if found.gained and own.loses:
             reason = f"{said}: the training to be promoted loses, though its repeats gain"
         return Gate(kind=GateKind.CONFIRMATION, passed=found.gained and not own.loses, reason=reason, figures=figures)
-    enough = found.gain >= 0 if own.scale == 1.0 else found.gain > 0
-    passed = found.questions > 0 and enough and not own.loses and pooled is not None and pooled.passed
+    vouched = own.scale == WHOLE or found.gain > 0
+    passed = found.questions > 0 and vouched and not own.loses and pooled is not None and pooled.passed
     reason = f"UNDECIDED alone: {said}; {_together(pooled)}"
     if pooled is not None:
         figures |= {"pooled_gain": pooled.gain, "pooled_p_value": pooled.p_value, "pooled_level": pooled.level}

@@ -46,10 +46,10 @@ def exact(answer: str, item: EvaluationItem) -> float:
 
 def contains(answer: str, item: EvaluationItem) -> float:
     """The normalized answer contains a key as whole words, in order and side by side."""
-    return float(any(_within(key, answer) for key in item.answers))
+    return float(any(within(key, answer) for key in item.answers))
 
 
-def _within(key: str, answer: str) -> bool:
+def within(key: str, answer: str) -> bool:
     wanted = normalized(key)
     # A key of articles alone is looked for among all words of the answer.
     found = words(answer) if set(wanted) <= ARTICLES else normalized(answer)

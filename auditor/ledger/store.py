@@ -115,13 +115,6 @@ class Ledger:
                 session.merge(row)
             self._commit(session, "", None)
 
-    def keep(self, text: str) -> str:
-        """Stores a payload that an event is about to name; returns its digest."""
-        with self._writing() as session:
-            sha256 = self._put(session, text.encode())
-            self._commit(session, "", None)
-        return sha256
-
     def remember_grades(self, grades: Iterable[tuple[str, str, float]]) -> None:
         """Caches (key, digest of the answer, mark), all or none."""
         with self._writing() as session:

@@ -10,11 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from auditor.clients import GrpcStudent
 from auditor.config import Retries, Timeouts
-from auditor.examiner import Examiner, Group
+from auditor.examiner import Examiner
 from auditor.graders.desk import Graders
 from auditor.journal import Journal
 from auditor.ledger.store import Ledger
 from auditor.measuring import Measuring
+from auditor.papers import Group
 from auditor.recorder import Recorder
 from auditor.tasks import EvaluationItem, Split
 from auditor.watch import Watchers

@@ -15,9 +15,9 @@ from auditor.events import WinnersPooled
 from auditor.evidence.scaling import Outcome, next_scale
 from auditor.evidence.sign_flip import decidable, holm, lost_share, lower_bound, p_value, upper_bound
 from auditor.evidence.verdict import verdict
-from auditor.examiner import Group, Marked
 from auditor.findings import Gate, Mark, Score
 from auditor.gates.update import Confirmation, confirmation_gate, retention_gate
+from auditor.papers import Group, Marked
 from auditor.tasks import Split
 from common.canonical import digest_of
 from common.types import Recipe

@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from auditor.events import UpdateJudged
-from auditor.examiner import Paper, of_suite
 from auditor.harness.config import HarnessConfig, HarnessTask
 from auditor.harness.offered import open_measures
 from auditor.journal import Journal
 from auditor.measuring import Measuring
+from auditor.papers import Paper, of_suite
 from auditor.tasks import Suite
 from common.errors import InvalidConfig, NotPossible
 from common.lora.proof import Liveness

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from auditor.harness.asking import MAX_STOPS, choices_of, cut, sendable, wish_of
 from auditor.harness.threads import VoiceOnThread
-from auditor.speaking import MOST_CHARACTERS, batches
 from common.errors import Cancelled, InvalidRequest
 from common.types import Sampling
 from common.versions import OptionScore
@@ -76,13 +75,6 @@ def test_options_come_in_no_order_of_the_data_set() -> None:
     assert {option[0] for option in first} == set("abcd")
     shuffled = choices_of([("Q", "b"), ("Q", "a")])
     assert shuffled == choices_of([("Q", "a"), ("Q", "b")])
-
-
-@given(st.lists(st.integers(0, MOST_CHARACTERS), max_size=12))
-def test_batches_hold_everything_in_order_and_fit_a_message(sizes: list[int]) -> None:
-    pieces = list(batches(sizes, lambda size: size))
-    assert [size for piece in pieces for size in piece] == sizes
-    assert all(sum(piece) <= MOST_CHARACTERS for piece in pieces)
 
 
 class Waiting:

@@ -1189,7 +1189,7 @@ class EditVerdict(_message.Message):
     gain: _builtins.float
     """Mean over questions and seeds, minus the baseline's."""
     undecided: _builtins.bool
-    """Fewer than five questions decide nothing by themselves."""
+    """Too few questions for any outcome to be significant at the level that the candidates share."""
     reason: _builtins.str
     lower: _builtins.float
     """Of the gain, simultaneous over the task's candidates: exact, by inverting the sign-flip test."""
