@@ -24,7 +24,7 @@ LONGEST_ANSWER_WORDS = 9
 FEWEST_QUESTION_WORDS = 4
 CLAUSE_WORDS = 7  # of a question beside what is asked for; a shorter clause takes its neighbour along
 CLAUSE_END = re.compile(r"[,;:](?=\s)")
-NUMBER = re.compile(r"(?:[$€£]\s?)?\b\d[\d,.:]*\d\b%?|\b\d%?|\b\d+(?:st|nd|rd|th)\b")
+NUMBER = re.compile(r"\b\d+(?:st|nd|rd|th|s)\b|(?:[$€£]\s?)?\b\d(?:[\d,.:]*\d)?\b%?")
 NAME = re.compile(
     r"\b[A-Z][\w'’.-]*(?:\s+(?:of|the|de|and|for|von|van)(?=\s+[A-Z])|\s+[A-Z][\w'’.-]*|\s+\d+(?![\d%]))*"
 )
@@ -34,9 +34,12 @@ VERB = re.compile(
     r"contains?|causes?|means|allows?|plays?|affects?|[a-z]{3,}ed)\b"
 )
 PREPOSITION = re.compile(
-    r"\b(?:in|on|at|by|of|to|for|from|with|as|between|into|during|than|over|under|through|about)\b"
+    r"\b(?:after|before|until|since|in|on|at|by|of|to|for|from|with|as|between|into|during|than|over|under|through|about)\b"
 )
-AnswerForm = Literal["part", "clause", "sentence"]
+WORD = re.compile(r"\w+")
+SHORT_WORD = 3  # letters; shorter ones say little about what a clause is about
+ALIKE = 0.5  # of a clause's telling words, for a clause of the passage to say the same
+AnswerForm = Literal["part", "clause", "sentence", "passage"]
 PRONOUNS = frozenset(re.findall("[a-z]+", "it this that these they he she we there its their his her such some many"))
 
 
@@ -47,13 +50,22 @@ class FormSettings(Config):
     asked: bool = Field(default=True, description="questions made of statements and passage by rule, with answers")
     per_statement: int = Field(default=2, ge=0, le=8)
     per_sentence: int = Field(default=4, ge=0, le=8)
-    answer: AnswerForm = Field(default="part", description="how much of its sentence an answer says")
+    answer: AnswerForm = Field(
+        default="part",
+        description="how much of its sentence an answer says; passage: the clause of the passage that says the same",
+    )
+    fronted: bool = Field(
+        default=False,
+        description="each question once more, of the whole statement, with what is asked for at its beginning",
+    )
 
 
 class Made(NamedTuple):
-    """A question, the part of the statement that it asks for, and the clause that the part stands in."""
+    """A question within its clause, one made of the whole statement with the question word in front, the part that they
+    ask for, and the clause that it stands in."""
 
     question: str
+    fronted: str
     part: str
     clause: str
 
@@ -86,6 +98,7 @@ def formed(stated: Sequence[str], title: str, context: str, forms: FormSettings)
             per_statement=forms.per_statement,
             per_sentence=forms.per_sentence,
             answer=forms.answer,
+            fronted=forms.fronted,
         )
     return examples
 
@@ -103,16 +116,32 @@ def asked(
     per_statement: int = 2,
     per_sentence: int = 4,
     answer: AnswerForm = "part",
+    fronted: bool = False,
 ) -> list[Example]:
     """Questions made of the statements and of the passage's sentences, at most so many of each, with their answers."""
     sources = {**dict.fromkeys(stated, per_statement), **dict.fromkeys(sentences(context), per_sentence)}
+    clauses = list(dict.fromkeys(made.clause for sentence in sentences(context) for made in questions(sentence, title)))
     examples: dict[tuple[str, ...], Example] = {}
     for source, most in sources.items():
         for made in questions(source, title)[:most]:
-            said = {"part": f"{made.part}.", "clause": made.clause, "sentence": source}[answer]
-            example = question_and_answer(title, made.question, said, source)
-            examples.setdefault(example.texts, example)
+            said = {"part": f"{made.part}.", "clause": made.clause, "sentence": source}.get(answer)
+            said = said or same_said(made, clauses)
+            for question in (made.question, made.fronted) if fronted else (made.question,):
+                example = question_and_answer(title, question, said, source)
+                examples.setdefault(example.texts, example)
     return list(examples.values())
+
+
+def same_said(made: Made, clauses: Sequence[str]) -> str:
+    """The clause that names the part and has most words of its own clause; the own one where none has half of them."""
+    own = _telling(made.clause)
+    alike = {clause: len(own & _telling(clause)) for clause in clauses if made.part.lower() in clause.lower()}
+    best = max(alike, key=alike.__getitem__, default=made.clause)
+    return best if alike.get(best, 0) >= ALIKE * len(own) else made.clause
+
+
+def _telling(text: str) -> set[str]:
+    return {word for word in WORD.findall(text.lower()) if len(word) > SHORT_WORD or word.isdigit()}
 
 
 def questions(statement: str, title: str = "") -> list[Made]:
@@ -126,9 +155,18 @@ def questions(statement: str, title: str = "") -> list[Made]:
         first, last = _clause(body, start, end)
         question = _tidy(f"{body[first:start]}{asking}{body[end:last]}")
         if len(question.split()) >= FEWEST_QUESTION_WORDS:
-            made = Made(f"{_capital(question)}?", part, f"{_capital(_tidy(body[first:last]))}.")
+            front = _fronted(body[:start], asking, body[end:])
+            clause = f"{_capital(_tidy(body[first:last]))}."
+            made = Made(f"{_capital(question)}?", f"{_capital(front)}?", part, clause)
             found.setdefault(part.lower(), made)
     return list(found.values())
+
+
+def _fronted(before: str, asking: str, after: str) -> str:
+    """The question word first, with the preposition that stood before it."""
+    words = before.split()
+    preposition = words.pop() if words and PREPOSITION.fullmatch(words[-1].lower()) else ""
+    return re.sub(r" (?=[,;:.)])", "", _tidy(" ".join((preposition, asking, *words, after))))
 
 
 def _tidy(text: str) -> str:
@@ -177,6 +215,8 @@ def _number(figure: str, after: str) -> str:
         return "which year"
     if figure.endswith("%"):
         return "what percentage"
+    if figure.endswith("0s"):
+        return "which decade"
     if figure[0] in "$€£":
         return "how much money"
     if re.match(r"\s*(?:st|nd|rd|th)?\s*century", after) or figure.endswith(("st", "nd", "rd", "th")):

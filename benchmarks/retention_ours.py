@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from google.protobuf.json_format import ParseDict
@@ -78,11 +79,14 @@ class OursArm:
         self._seed = seed
 
     def tokens(self, passages: Sequence[Passage], order: int) -> int:
-        """Trials of each passage's longest edit, and one promotion of it with replay; nothing is screened out."""
+        """Trials of each passage's edit, fresh trainings for the pool, and one promotion with replay.
+
+        At most: of every edit's completions the longest, and nothing is screened out.
+        """
         count = Counting(self._model)
-        trials, replay = int(RUN["candidates"]) * int(RUN["seeds"]), 1 / (1 - float(RUN["replay_share"]))
-        longest = [max(count.edit(p, c) for c in self._edits[p.context].completions) for p in passages]
-        return round(sum(longest) * (trials + replay))
+        trials = int(RUN["candidates"]) * int(RUN["seeds"]) + int(RUN["confirmation_seeds"])
+        replay = 1 / (1 - float(RUN["replay_share"]))
+        return round(sum(count.longest(p, self._edits[p.context].completions) for p in passages) * (trials + replay))
 
     def run(self, passages: Sequence[Passage], order: int) -> EditSequence:
         """One sequence, from wherever it stands on disk to its end. Raises SealError and cli's Failure."""
@@ -156,9 +160,15 @@ class Counting:
         self._tokenizer = tokenizer_of(model)
         self._forms = FormSettings.model_validate(TEACHER["forms"])
 
-    def edit(self, passage: Passage, completion: str) -> int:
-        """Tokens that one training on the completion takes, rehearsal included."""
-        examples = formed(statements(completion), passage.title, passage.context, self._forms)
+    def longest(self, passage: Passage, completions: Sequence[str]) -> int:
+        """Tokens of the longest edit that the teacher could make of the completions."""
+        size = min(int(TEACHER["completions"]), len(completions))
+        return max(self.edit(passage, chosen) for chosen in combinations(completions, size))
+
+    def edit(self, passage: Passage, completions: Sequence[str]) -> int:
+        """Tokens that one training on the completions takes, rehearsal included."""
+        stated = list(dict.fromkeys(text for completion in completions for text in statements(completion)))
+        examples = formed(stated, passage.title, passage.context, self._forms)
         tokens = sum(self._example(example) for example in examples)
         rehearsed = REHEARSED_TOKENS * int(TEACHER["rehearsal"]["examples"])
         return (tokens + rehearsed) * int(TEACHER["recipe"]["epochs"])

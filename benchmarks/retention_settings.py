@@ -12,9 +12,17 @@ from benchmarks.questioning import ANSWER_TOKENS
 
 TEACHER: dict[str, Any] = {
     "author": "Qwen2.5-7B, recorded",
-    "forms": {"plain": False, "asked": True, "per_statement": 1, "per_sentence": 3, "answer": "clause"},
+    "completions": 2,
+    "forms": {
+        "plain": False,
+        "asked": True,
+        "per_statement": 1,
+        "per_sentence": 4,
+        "answer": "passage",
+        "fronted": True,
+    },
     "rehearsal": {"examples": 24},
-    "recipe": {"rank": 32, "alpha": 64, "learning_rate": 1e-3, "epochs": 4, "batch_size": 4},
+    "recipe": {"rank": 32, "alpha": 64, "learning_rate": 1e-3, "epochs": 2, "batch_size": 4},
 }
 
 RUN: dict[str, Any] = {
