@@ -36,6 +36,7 @@ VERB = re.compile(
 PREPOSITION = re.compile(
     r"\b(?:after|before|until|since|in|on|at|by|of|to|for|from|with|as|between|into|during|than|over|under|through|about)\b"
 )
+HEADING = re.compile(r"^\*\*[^*]+\*\*:?\s*|\*\*")
 WORD = re.compile(r"\w+")
 SHORT_WORD = 3  # letters; shorter ones say little about what a clause is about
 ALIKE = 0.5  # of a clause's telling words, for a clause of the passage to say the same
@@ -82,9 +83,13 @@ def reference_documents(completion: str, title: str, context: str) -> list[str]:
 
 
 def statements(completion: str) -> list[str]:
-    """What a completion states, without list marks; the same statement once. A line that was cut off is left out."""
+    """What a completion states, without list marks and headings; the same statement once.
+
+    A line that was cut off is left out, and one that asks or only announces.
+    """
     finished = completion.rstrip().endswith((".", "!", "?", '"'))
-    return list(dict.fromkeys(documents(completion, finished=finished)))[:MAX_DOCUMENTS]
+    found = (HEADING.sub("", line) for line in documents(completion, finished=finished))
+    return list(dict.fromkeys(line for line in found if line and not line.endswith(("?", ":"))))[:MAX_DOCUMENTS]
 
 
 def formed(stated: Sequence[str], title: str, context: str, forms: FormSettings) -> list[Example]:
@@ -184,7 +189,10 @@ def _parts(body: str, title: str) -> Iterator[tuple[int, int, str]]:
     known = title.lower()
     for match in NAME.finditer(body):
         name = match.group()
-        if name.lower() in known or name.lower() in PRONOUNS or (match.start() == 0 and " " not in name):
+        first = name.split()[0].lower()
+        if name.lower() in known or name.lower() in PRONOUNS or PREPOSITION.fullmatch(first):
+            continue
+        if match.start() == 0 and " " not in name:
             continue
         yield match.start(), match.end(), "who or what"
     verb = VERB.search(body)

@@ -123,7 +123,7 @@ class RecordedTeacher(teacher_pb2_grpc.TeacherServiceServicer):
     ) -> AsyncIterator[teacher_pb2.ProposeEditsResponse]:
         wanted = from_proto(ProposeRequest, request)
         job = self._proposing.attach(
-            wanted.request_id, digest_of(wanted), lambda publish: self._propose(wanted, publish)
+            wanted.request_id, digest_of(wanted), lambda publish: self.propose(wanted, publish)
         )
         async for event in job:
             if isinstance(event, ProposedEdit):
@@ -148,7 +148,8 @@ class RecordedTeacher(teacher_pb2_grpc.TeacherServiceServicer):
         listed = PolicyList(policies=(Policy(loaded=True),), active=BASE, policy_generation=0)
         return to_proto(teacher_pb2.ListPoliciesResponse, listed)
 
-    async def _propose(self, request: ProposeRequest, publish: Publish[Event]) -> None:
+    async def propose(self, request: ProposeRequest, publish: Publish[Event]) -> None:
+        """Publishes as many edits as are asked for, and a failure for each that there is not."""
         text = request.context.text
         recorded = self._edits.get(text) if text is not None else None
         if recorded is None:

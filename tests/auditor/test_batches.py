@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +24,7 @@ def test_pieces_hold_everything_in_order_and_fit(sizes: list[int], most: int, ro
 def test_a_piece_is_cut_only_where_the_next_one_does_not_fit(sizes: list[int], most: int) -> None:
     room = 40
     pieces = list(batches(sizes, most, size=lambda size: size, room=room))
-    for piece, after in zip(pieces, pieces[1:], strict=False):
+    for piece, after in pairwise(pieces):
         assert len(piece) == most or sum(piece) + after[0] > room
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,53 @@ def test_numbers_and_names_are_asked_for_within_their_clause() -> None:
     assert found["1871"].startswith("In which year the annexation")
     assert found["30"].endswith("for how many years?")
     assert found["Treaty of Frankfurt"] == "Was confirmed by the who or what for 30 years?"
+
+
+@pytest.mark.parametrize(
+    ("statement", "part", "question"),
+    [
+        (
+            "They are dated back to the 16th century.",
+            "16th",
+            "They are dated back to the which century?",
+        ),
+        (
+            "It supported both parties in the 1970s.",
+            "1970s",
+            "It supported both parties in the which decade?",
+        ),
+        (
+            "The town has 4,000 maps of the coast.",
+            "4,000",
+            "The town has how many maps of the coast?",
+        ),
+        (
+            "The plan costs $15.50 for every month.",
+            "$15.50",
+            "The plan costs how much money for every month?",
+        ),
+    ],
+)
+def test_a_number_is_asked_for_whole(statement: str, part: str, question: str) -> None:
+    assert {made.part: made.question for made in questions(statement)}[part] == question
+
+
+def test_a_fronted_question_is_made_of_the_whole_statement() -> None:
+    found = {made.part: made.fronted for made in questions(SENTENCE, "Strasbourg")}
+    assert found["1871"].startswith("In which year the annexation, after a short war, was confirmed by the Treaty")
+    assert found["30"].startswith("For how many In 1871 the annexation")
+    made = asked([SENTENCE], "Strasbourg", "It rains.", per_statement=1, fronted=True)
+    assert len(made) == 2
+    assert made[0].texts[1] == made[1].texts[1]
+
+
+def test_a_statement_is_answered_with_the_clause_of_the_passage_that_says_the_same() -> None:
+    passage = "The annexation was confirmed in 1871, after a short war. Wine has been grown there since 1200."
+    forms: dict[str, Any] = {"per_statement": 1, "per_sentence": 0, "answer": "passage"}
+    made = asked(["In 1871 the annexation was confirmed."], "Strasbourg", passage, **forms)
+    assert [example.texts[1] for example in made] == ["The annexation was confirmed in 1871, after a short war."]
+    alone = asked(["In 1871 the tower burned down twice."], "Strasbourg", passage, **forms)
+    assert [example.texts[1] for example in alone] == ["In 1871 the tower burned down twice."]
 
 
 @pytest.mark.parametrize("passage", PASSAGES, ids=lambda passage: passage.title)
@@ -54,8 +102,10 @@ def test_the_published_reading_keeps_every_line_under_the_title_and_the_passage_
     assert len(reference_documents("\n".join(f"{i}." for i in range(50)), "T", "P")) == 31
 
 
-def test_a_line_that_was_cut_off_is_not_taught() -> None:
+def test_only_whole_statements_are_taught() -> None:
     assert statements("1. It rains.\n2. It rains.\n3. It rai") == ["It rains."]
+    headed = "1. **Weather**: It rains.\nHere is what follows from this:\nDoes it rain?\nIt **snows**."
+    assert statements(f"{headed}\nIt hails.") == ["It rains.", "It snows.", "It hails."]
 
 
 def test_forms_are_as_the_settings_name_them() -> None:

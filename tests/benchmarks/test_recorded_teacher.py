@@ -29,7 +29,7 @@ COMPLETIONS = [
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path) -> AsyncIterator[Any]:
+async def serving(tmp_path: Path, completions: int = 1) -> AsyncIterator[Any]:
     edits = tmp_path / "edits.json"
     edits.write_text(json.dumps([{"title": "Library", "context": TEXT, "completions": COMPLETIONS}]))
     questions = tmp_path / "questions.txt"
@@ -43,6 +43,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Any]:
             "model": tiny_config(make_tiny_model(tmp_path / "model")).model_dump(),
             "rehearsal": {"examples": 2, "questions": questions, "answer_tokens": 4},
             "recipe": {"epochs": 7},
+            "completions": completions,
         }
     )
     teacher = RecordedTeacher(config)
@@ -87,6 +88,18 @@ async def test_edits_are_recorded_completions_screened_against_the_document(tmp_
     assert {(edit.recipe.epochs, edit.recipe.learning_rate) for edit in edits} == {(7, 0.002)}
     dropped = {reason for event in events for reason in event.edit.origin.screened_out}
     assert dropped == {"number_not_in_context"}
+
+
+async def test_an_edit_is_made_of_as_many_completions_as_set(tmp_path: Path) -> None:
+    async with serving(tmp_path, completions=2) as stub:
+        events = [event async for event in stub.ProposeEdits(request(3))]
+    made = [event.edit for event in events if event.HasField("edit")]
+    assert [event.failure.reason for event in events if event.HasField("failure")] == ["NOT_RECORDED"]
+    assert [edit.origin.completions for edit in made] == [2, 2]
+    # Three completions for two edits of two: one of them stands in both, and each of the two usable ones in some edit.
+    said = [{text for example in from_proto(SelfEdit, edit.edit).examples for text in example.texts} for edit in made]
+    assert any("1902" in text for texts in said for text in texts)
+    assert any("4,000 maps" in text for texts in said for text in texts)
 
 
 async def test_a_document_without_recorded_edits_and_learning_are_refused(tmp_path: Path) -> None:
