@@ -33,8 +33,8 @@ RUN: dict[str, Any] = {
     "learn": False,
     "replay_share": 0.5,
     "max_answer_tokens": ANSWER_TOKENS,
-    # Two or three holdout questions a passage: the winners are pooled, over two fresh trainings of each.
-    "confirmation_seeds": 2,
+    # Two or three holdout questions a passage: the winners are pooled, over three fresh trainings of each.
+    "confirmation_seeds": 3,
     "level": 0.1,
     # So small a model loses a fifth of the suite by its first edit, and the bound holds for all eight together, with
     # confidence. What the passages themselves may lose is bounded alike.
