@@ -13,16 +13,13 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from common.contract.seal.v1 import auditor_pb2 as pb
-from common.contract.seal.v1 import student_pb2_grpc
 from common.edits import make_edit
+from common.models.config import ModelConfig
 from common.prompting import SYSTEM_PROMPT, question_and_answer
-from common.rpc.server import running
 from common.types import Recipe, SelfEdit, TaskKind
-from student.config import DEFAULT_MODEL, StudentConfig
-from student.servicer import StudentServicer
-from student.student import Student
-from tests.auditor.plays import Desk, at_desk, of_kind, student, teacher
-from tests.support.scripted_services import Stage, on_stage
+from student.config import DEFAULT_MODEL
+from tests.auditor.plays import Desk, at_desk, of_kind, teacher
+from tests.support.real_student import on_stage_with_real_student
 
 RECIPE = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=8, batch_size=4)
 # (asked in the evaluation, asked in training twice, answer)
@@ -176,41 +173,15 @@ async def test_second_revision_replaces_what_changed_and_keeps_the_rest(tmp_path
         "boats": [edit_about("boats", boats, BOATS)],
         "museum": [edit_about("museum", museum, MUSEUM)],
     }
-    config = StudentConfig.model_validate(
-        {
-            "listen": "127.0.0.1:0",
-            "metrics_listen": "",
-            "grace_seconds": 0,
-            "store": tmp_path / "store",
-            "model": {"model": DEFAULT_MODEL, "system_prompt": SYSTEM_PROMPT},
-        }
-    )
-    real = Student(config)
-    servicer = StudentServicer(real)
-    try:
-        async with (
-            on_stage(script, student()) as scripted,
-            running(
-                config,
-                service="seal.v1.StudentService",
-                add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(servicer, server),
-                start=real.start,
-                stop=servicer.close,
-            ) as serving,
-        ):
-            stage = Stage(scripted.teacher, scripted.student, scripted.teacher_target, serving.target)
-            async with at_desk(stage, tmp_path) as desk:
-                first = await desk.run(
-                    order("first", task("boats", boats, BOATS), task("museum", museum, MUSEUM)), seconds=900
-                )
-                before = await answers(desk, boats, BOATS)
-                museum_before = await answers(desk, museum, MUSEUM)
-                script.script = {"boats": [edit_about("boats", boats, second, "2")]}
-                again = await desk.run(order("second", task("boats", boats, second, "2")), seconds=900)
-                after = await answers(desk, boats, second)
-                museum_after = await answers(desk, museum, MUSEUM)
-    finally:
-        await real.close()
+    model = ModelConfig(model=DEFAULT_MODEL, system_prompt=SYSTEM_PROMPT)
+    async with on_stage_with_real_student(script, tmp_path, model) as stage, at_desk(stage, tmp_path) as desk:
+        first = await desk.run(order("first", task("boats", boats, BOATS), task("museum", museum, MUSEUM)), seconds=900)
+        before = await answers(desk, boats, BOATS)
+        museum_before = await answers(desk, museum, MUSEUM)
+        script.script = {"boats": [edit_about("boats", boats, second, "2")]}
+        again = await desk.run(order("second", task("boats", boats, second, "2")), seconds=900)
+        after = await answers(desk, boats, second)
+        museum_after = await answers(desk, museum, MUSEUM)
     for name, said in (("before", before), ("after", after), ("museum", museum_before), ("museum", museum_after)):
         print(name, said)
     for events in (first, again):

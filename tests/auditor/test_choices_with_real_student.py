@@ -19,16 +19,13 @@ from auditor.papers import Group
 from auditor.recorder import Recorder
 from auditor.tasks import EvaluationItem, Split
 from auditor.watch import Watchers
-from common.contract.seal.v1 import student_pb2_grpc
 from common.lora.proof import Liveness
 from common.models.config import ModelConfig
 from common.models.resolve import resolve_model
 from common.prompting import SYSTEM_PROMPT
 from common.rpc.client import open_channel
-from common.rpc.server import running
-from student.config import DEFAULT_MODEL, StudentConfig
-from student.servicer import StudentServicer
-from student.student import Student
+from student.config import DEFAULT_MODEL
+from tests.support.real_student import serving_student
 from tests.support.tiny_model import make_tiny_model, tiny_config
 
 QUESTIONS = {
@@ -55,28 +52,11 @@ ITEMS = [
 
 async def examined(folder: Path, model: ModelConfig) -> dict[str, str]:
     """What the auditor has as the base's choice, by question."""
-    config = StudentConfig.model_validate(
-        {
-            "listen": "127.0.0.1:0",
-            "metrics_listen": "",
-            "grace_seconds": 0,
-            "store": folder / "store",
-            "model": model.model_dump(),
-        }
-    )
-    real = Student(config)
-    servicer = StudentServicer(real)
     recorder = Recorder(Ledger.open(f"sqlite:///{folder / 'ledger.db'}"), Watchers())
     group = Group(Split.RETENTION, tuple(ITEMS), suite_id="choices")
     try:
-        async with running(
-            config,
-            service="seal.v1.StudentService",
-            add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(servicer, server),
-            start=real.start,
-            stop=servicer.close,
-        ) as serving:
-            channel = open_channel(serving.target)
+        async with serving_student(folder, model) as target:
+            channel = open_channel(target)
             student = GrpcStudent(channel, Timeouts(), Retries())
             journal = await Journal.open(recorder, "run")
             graders = Graders(recorder, {}, {})
@@ -92,7 +72,6 @@ async def examined(folder: Path, model: ModelConfig) -> dict[str, str]:
         assert [mark.score for mark in marks] == [texts[item.item_id] == item.answers[0] for item in ITEMS]
         return {item.question: texts[item.item_id] for item in ITEMS}
     finally:
-        await real.close()
         recorder.close()
         recorder.ledger.close()
 

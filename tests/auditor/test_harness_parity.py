@@ -16,14 +16,10 @@ from auditor.config import Retries, Timeouts
 from auditor.harness.threads import VoiceOnThread
 from auditor.peers import TrainCandidate, TrainOrder
 from auditor.speaking import VersionSpeaker
-from common.contract.seal.v1 import student_pb2_grpc
 from common.rpc.client import open_channel
-from common.rpc.server import running
 from common.versions import TrainedCandidate
-from student.config import StudentConfig
-from student.servicer import StudentServicer
-from student.student import Student
 from tests.support.examples import BY_HEART, tiny_edit
+from tests.support.real_student import serving_student
 from tests.support.tiny_model import make_tiny_model, tiny_config
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
@@ -58,44 +54,24 @@ async def both(tmp_path: Path) -> AsyncIterator[Both]:
     from lm_eval.models.huggingface import HFLM
 
     folder = make_tiny_model(tmp_path / "model")
-    config = StudentConfig.model_validate(
-        {
-            "listen": "127.0.0.1:0",
-            "metrics_listen": "",
-            "grace_seconds": 0,
-            "store": tmp_path / "store",
-            "model": tiny_config(folder).model_dump(),
-        }
-    )
-    real = Student(config)
-    servicer = StudentServicer(real)
-    try:
-        async with running(
-            config,
-            service="seal.v1.StudentService",
-            add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(servicer, server),
-            start=real.start,
-            stop=servicer.close,
-        ) as serving:
-            channel = open_channel(serving.target)
-            student = GrpcStudent(channel, Timeouts(), Retries())
-            candidate = TrainCandidate(candidate_id="c", edit=tiny_edit(BY_HEART), seed=1)
-            order = TrainOrder(request_id="train", parent_version="base", candidates=(candidate,))
-            (trained,) = [event async for event in student.train(order, lambda _: None)]
-            assert isinstance(trained, TrainedCandidate)
-            version = trained.version.version
-            theirs = HFLM(
-                pretrained=str(folder),
-                peft=str(tmp_path / "store" / "adapters" / version),
-                dtype="float32",
-                device="cpu",
-                batch_size=2,
-            )
-            speaker = VersionSpeaker(student, version, lambda kind, _: f"{kind}-{uuid.uuid4().hex}", lambda _: None)
-            yield Both(speaker, theirs)
-            await channel.close()
-    finally:
-        await real.close()
+    async with serving_student(tmp_path, tiny_config(folder)) as target:
+        channel = open_channel(target)
+        student = GrpcStudent(channel, Timeouts(), Retries())
+        candidate = TrainCandidate(candidate_id="c", edit=tiny_edit(BY_HEART), seed=1)
+        order = TrainOrder(request_id="train", parent_version="base", candidates=(candidate,))
+        (trained,) = [event async for event in student.train(order, lambda _: None)]
+        assert isinstance(trained, TrainedCandidate)
+        version = trained.version.version
+        theirs = HFLM(
+            pretrained=str(folder),
+            peft=str(tmp_path / "store" / "adapters" / version),
+            dtype="float32",
+            device="cpu",
+            batch_size=2,
+        )
+        speaker = VersionSpeaker(student, version, lambda kind, _: f"{kind}-{uuid.uuid4().hex}", lambda _: None)
+        yield Both(speaker, theirs)
+        await channel.close()
 
 
 async def asked(both: Both, kind: str, arguments: list[Any]) -> tuple[list[Any], list[Any]]:

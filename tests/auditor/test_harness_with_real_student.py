@@ -12,15 +12,13 @@ import pytest
 
 from auditor.events import UpdateJudged
 from auditor.ledger.store import texts
-from common.contract.seal.v1 import student_pb2_grpc
+from common.models.config import ModelConfig
 from common.models.resolve import resolve_model
-from common.rpc.server import running
 from common.types import Recipe
-from student.config import DEFAULT_MODEL, StudentConfig
-from student.servicer import StudentServicer
-from student.student import Student
-from tests.auditor.plays import Desk, at_desk, facts, of_kind, start_run, student, task, teacher
-from tests.support.scripted_services import Stage, edit_about, on_stage
+from student.config import DEFAULT_MODEL
+from tests.auditor.plays import Desk, at_desk, facts, of_kind, start_run, task, teacher
+from tests.support.real_student import on_stage_with_real_student
+from tests.support.scripted_services import edit_about
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
@@ -34,35 +32,14 @@ RECIPE = Recipe(rank=8, target_modules=("q_proj", "v_proj"), learning_rate=4e-3,
 @asynccontextmanager
 async def real_desk(folder: Path) -> AsyncIterator[Desk]:
     """An auditor that offers the two tasks, with the real student and a teacher that has one edit."""
-    config = StudentConfig.model_validate(
-        {
-            "listen": "127.0.0.1:0",
-            "metrics_listen": "",
-            "grace_seconds": 0,
-            "store": folder / "store",
-            "model": {"model": DEFAULT_MODEL},
-        }
-    )
     offered = {"tasks": {name: {"include_path": str(TASKS)} for name in METRICS}}
     edit = edit_about("doc-a", "About a", list(facts("a").items()), recipe=RECIPE)
-    real = Student(config)
-    servicer = StudentServicer(real)
-    try:
-        async with (
-            on_stage(teacher(a=[edit]), student()) as scripted,
-            running(
-                config,
-                service="seal.v1.StudentService",
-                add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(servicer, server),
-                start=real.start,
-                stop=servicer.close,
-            ) as serving,
-        ):
-            stage = Stage(scripted.teacher, scripted.student, scripted.teacher_target, serving.target)
-            async with at_desk(stage, folder, lm_eval=offered) as desk:
-                yield desk
-    finally:
-        await real.close()
+    model = ModelConfig(model=DEFAULT_MODEL)
+    async with (
+        on_stage_with_real_student(teacher(a=[edit]), folder, model) as stage,
+        at_desk(stage, folder, lm_eval=offered) as desk,
+    ):
+        yield desk
 
 
 def by_lm_eval(monkeypatch: pytest.MonkeyPatch, adapter: Path | None) -> dict[tuple[str, str], float]:

@@ -12,17 +12,15 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from common.contract.seal.v1 import auditor_pb2 as pb
-from common.contract.seal.v1 import student_pb2_grpc
 from common.edits import make_edit
+from common.models.config import ModelConfig
 from common.prompting import SYSTEM_PROMPT, question_and_answer
-from common.rpc.server import running
 from common.types import Recipe, TaskKind
-from student.config import DEFAULT_MODEL, StudentConfig
-from student.servicer import StudentServicer
-from student.student import Student
-from tests.auditor.plays import at_desk, settings, student
+from student.config import DEFAULT_MODEL
+from tests.auditor.plays import at_desk, settings
 from tests.auditor.test_planted_offenders import gate_lines, shown, state
-from tests.support.scripted_services import ScriptedTeacher, Stage, on_stage
+from tests.support.real_student import on_stage_with_real_student
+from tests.support.scripted_services import ScriptedTeacher
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
@@ -97,34 +95,10 @@ async def test_an_edit_that_silences_the_real_model_falls_to_the_degenerate_gate
         recipe=RECIPE,
     )
     proposing = ScriptedTeacher({"marlquay": [planted]})  # type: ignore[abstract] # no other RPC is called
-    config = StudentConfig.model_validate(
-        {
-            "listen": "127.0.0.1:0",
-            "metrics_listen": "",
-            "grace_seconds": 0,
-            "store": tmp_path / "store",
-            "model": {"model": DEFAULT_MODEL, "system_prompt": SYSTEM_PROMPT},
-        }
-    )
-    real = Student(config)
-    servicer = StudentServicer(real)
-    try:
-        async with (
-            on_stage(proposing, student()) as scripted,
-            running(
-                config,
-                service="seal.v1.StudentService",
-                add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(servicer, server),
-                start=real.start,
-                stop=servicer.close,
-            ) as serving,
-        ):
-            stage = Stage(scripted.teacher, scripted.student, scripted.teacher_target, serving.target)
-            async with at_desk(stage, tmp_path) as desk:
-                await desk.run(order(), seconds=900)
-                text = await shown(desk, planted)
-    finally:
-        await real.close()
+    model = ModelConfig(model=DEFAULT_MODEL, system_prompt=SYSTEM_PROMPT)
+    async with on_stage_with_real_student(proposing, tmp_path, model) as stage, at_desk(stage, tmp_path) as desk:
+        await desk.run(order(), seconds=900)
+        text = await shown(desk, planted)
     gate = gate_lines(text)[-1]
     assert state(text) == "rejected"
     assert gate.startswith("  degenerate failed: empty 0 -> ")
