@@ -52,7 +52,7 @@ test-fast: $(INSTALLED) ## tests without real models [ARGS=]
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m '$(FAST)' $(ARGS)
 
 test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
-	$(BIN)/pytest -m 'not ($(FAST))' $(ARGS)
+	$(BIN)/pytest --durations=12 --durations-min=20 -m 'not ($(FAST))' $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
 	$(BIN)/ruff check .
