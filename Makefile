@@ -20,7 +20,7 @@ $(INSTALLED): requirements/cpu.txt requirements/cpu-torch.txt pyproject.toml too
 	PYTHON=$(PYTHON) tools/install .venv
 	@touch $@
 
-demo: $(INSTALLED) ## the main job on two documents: real model, real teacher, 18 to 25 minutes [DATA= SEED= ARGS=]
+demo: $(INSTALLED) ## the main job on two documents: real model, real teacher, 20 to 35 minutes [DATA= SEED= ARGS=]
 	$(BIN)/seal demo --data $(DEMO_DATA) --seed $(SEED) $(ARGS)
 
 demo-full: $(INSTALLED) ## all documents in one update, about 20 minutes for six [DATA= SEED= ARGS=]
