@@ -21,7 +21,7 @@ from tests.support.real_student import on_stage_with_real_student
 from tests.support.scripted_services import edit_about
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
-pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(1_800)]
 
 TASKS = Path(__file__).resolve().parents[2] / "examples" / "lm_eval"
 METRICS = {"capitals": "acc", "opposites": "exact_match"}
@@ -77,7 +77,7 @@ async def test_every_document_gets_the_mark_that_lm_eval_gives_the_exported_adap
     request = start_run("run", [task("a")], candidates=1, max_answer_tokens=8, retention=retention, min_scale=1.0)
     request.ClearField("suites")
     async with real_desk(tmp_path) as desk:
-        events = await desk.run(request)
+        events = await desk.run(request, seconds=800)
         (judged,) = of_kind(events, "update_judged")
         ledger = desk.auditor.recorder.ledger
         (link,) = [link for link in ledger.every_event(run_id="run") if link.type == UpdateJudged.kind]
