@@ -2,7 +2,7 @@
 
 Every judgement compares answers of today with baselines that may have been cached long ago. The base never changes;
 so if its marks move by more than they do between two immediate repeats, evaluation itself has drifted (another build,
-other threads, a changed grader), and no comparison means anything. The run then says so and stops, unless it was
+other threads, other weights), and no comparison means anything. The run then says so and stops, unless it was
 ordered to take what the base answers now as the new reference: cached answers count no longer from then on.
 auditor/loop.py calls `check` when a run begins.
 """
@@ -55,7 +55,7 @@ async def check(work: Work) -> bool:
             progress = work.journal.progress("anchors", 0, "")
             # Where a drift is accepted, what the base says now is what it is compared with from then on.
             now_as = work.examiner.known_as(identity_in(work.start, work.order.run_id))
-            repeated_as = work.examiner.known_as(identity_in(work.start, f"{work.order.run_id}:repeated"))
+            repeated_as = work.examiner.known_as(identity_in(work.start, f"{work.order.run_id}/repeated"))
             papers = [
                 (await examiner.examine([BASE], [group], progress))[BASE]
                 for examiner in (work.examiner, now_as, repeated_as)
@@ -68,7 +68,7 @@ async def check(work: Work) -> bool:
         raise NotPossible(
             f"evaluation itself has drifted: the frozen base answers {event.changed} of {event.now.questions} anchor "
             f"questions otherwise than it did, and {event.unstable} otherwise when asked twice in a row. Find out what "
-            "changed (model files, software, threads, graders), or order the run with accept_drift to measure anew",
+            "changed (model files, software, threads), or order the run with accept_drift to measure anew",
             reason="EVALUATION_DRIFTED",
         )
     return event.drifted

@@ -7,14 +7,14 @@ who ties for the last place gets one more. auditor/loop.py calls `try_out` once 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from auditor import events as e
 from auditor.batches import batches
 from auditor.crew import Work, answers_of
 from auditor.evidence.filter import Reward
-from auditor.evidence.racing import rungs, survivors, tied_for_a_place
+from auditor.evidence.racing import behind, rungs, survivors, tied_for_a_place
 from auditor.papers import Marked, compare
 from auditor.peers import TrainCandidate, TrainOrder
 from auditor.tasks import FilterMode, Task
@@ -56,17 +56,17 @@ async def try_out(
             saved += len(stopped) * left
             alive = [edit for edit in alive if edit.digest not in stopped]
     if settings.filter is FilterMode.TOP_K:
-        running = contenders(rewards, alive)
-        tied = {reward.edit for reward in tied_for_a_place(running, places(work), settings.threshold)}
+        before = contenders(rewards, alive)
+        tied = tied_for_a_place(before, places(work), settings.threshold)
         if tied:
-            again = [edit for edit in alive if edit.digest in tied]
+            names = {reward.edit for reward in tied}
+            again = [edit for edit in alive if edit.digest in names]
             saved -= len(again)
-            # The tie is settled among those who tie: who had gained less does not win by having been measured less.
-            least = min(reward.gain for reward in running if reward.edit in tied)
-            ahead = {reward.edit for reward in running if reward.gain >= least}
-            alive = [edit for edit in alive if edit.digest in ahead]
             adapters += await train(work, opened, task, again, range(done, done + 1))
             rewards = await score(work, opened.round, self_edits, adapters, baseline)
+            after = contenders(rewards, alive)
+            less = behind(before, after, tied, places=places(work), threshold=settings.threshold)
+            rewards = barred(rewards, {reward.edit for reward in less}, "behind those that tied for the last place")
     return Trials(raced(rewards, alive), planned, saved)
 
 
@@ -109,10 +109,16 @@ def contenders(rewards: Sequence[Reward], alive: Sequence[SelfEdit]) -> list[Rew
 def raced(rewards: Sequence[Reward], alive: Sequence[SelfEdit]) -> list[Reward]:
     """The rewards, in which those who were stopped cannot be kept."""
     running = {edit.digest for edit in alive}
+    for reward in rewards:
+        if reward.edit not in running:
+            rewards = barred(rewards, {reward.edit}, f"could no longer win after {len(reward.runs)} of its seeds")
+    return list(rewards)
+
+
+def barred(rewards: Sequence[Reward], edits: Collection[Digest], why: str) -> list[Reward]:
+    """The rewards, in which these edits cannot be kept. Who was barred before keeps that reason."""
     return [
-        reward
-        if reward.edit in running or reward.barred
-        else reward.model_copy(update={"barred": f"could no longer win after {len(reward.runs)} of its seeds"})
+        reward.model_copy(update={"barred": why}) if reward.edit in edits and not reward.barred else reward
         for reward in rewards
     ]
 

@@ -49,7 +49,10 @@ class Cell:
 
 
 def trial(made: Sequence[SyntheticEdit], before: tuple[float, ...], rng: random.Random) -> tuple[list[Reward], int]:
-    """Rewards of all candidates, raced as auditor/trials.py does, and how many trainings that took."""
+    """Rewards of all candidates, and how many trainings that took.
+
+    Raced by the rules of auditor/trials.py, but for the one more seed that a tie costs there.
+    """
     runs: list[list[tuple[float, ...]]] = [[] for _ in made]
     alive, done, trainings = set(range(len(made))), 0, 0
     rewards: list[Reward] = []

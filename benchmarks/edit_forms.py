@@ -24,7 +24,7 @@ LONGEST_ANSWER_WORDS = 9
 FEWEST_QUESTION_WORDS = 4
 CLAUSE_WORDS = 7  # of a question beside what is asked for; a shorter clause takes its neighbour along
 CLAUSE_END = re.compile(r"[,;:](?=\s)")
-NUMBER = re.compile(r"\b\d+(?:st|nd|rd|th|s)\b|(?:[$€£]\s?)?\b\d(?:[\d,.:]*\d)?\b%?")
+NUMBER = re.compile(r"\b\d+(?:st|nd|rd|th|s)\b|(?:[$€£]\s?)?\b\d(?:[\d,.:]*\d)?\b(?![.,:]?\w)%?")
 NAME = re.compile(
     r"\b[A-Z][\w'’.-]*(?:\s+(?:of|the|de|and|for|von|van)(?=\s+[A-Z])|\s+[A-Z][\w'’.-]*|\s+\d+(?![\d%]))*"
 )
@@ -36,7 +36,7 @@ VERB = re.compile(
 PREPOSITION = re.compile(
     r"\b(?:after|before|until|since|in|on|at|by|of|to|for|from|with|as|between|into|during|than|over|under|through|about)\b"
 )
-HEADING = re.compile(r"^\*\*[^*]+\*\*:?\s*|\*\*")
+HEADING = re.compile(r"^\*\*[^*]+(?::\*\*|\*\*:)\s*|\*\*")
 WORD = re.compile(r"\w+")
 SHORT_WORD = 3  # letters; shorter ones say little about what a clause is about
 ALIKE = 0.5  # of a clause's telling words, for a clause of the passage to say the same

@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("edits", type=Path, help="their recorded edits")
     parser.add_argument("--leave-out", type=Path, help="passages of this file are not used (those to be reported)")
     parser.add_argument("--first", type=int, default=0, help="so many passages are skipped")
-    parser.add_argument("--passages", type=int, default=6)
+    parser.add_argument("--passages", type=int, default=6, choices=range(1, 1001), metavar="N")
     parser.add_argument("--set", type=json.loads, default={}, metavar="JSON", help='as {"recipe": {"epochs": 3}}')
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(arguments)
@@ -79,10 +79,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Settings with changes over them, one level deep."""
-    return {
-        **settings,
-        **{key: {**settings[key], **new} if isinstance(new, dict) else new for key, new in changes.items()},
-    }
+    deep = {key: {**settings.get(key, {}), **new} for key, new in changes.items() if isinstance(new, dict)}
+    return {**settings, **changes, **deep}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ class Arm(Protocol):
     speed: float
 
     def tokens(self, passages: Sequence[Passage], order: int) -> int:
-        """Most tokens that training one sequence computes."""
+        """Most tokens that training one sequence computes, but for what ties between edits cost."""
 
     def run(self, passages: Sequence[Passage], order: int) -> EditSequence:
         """One sequence, from wherever it stands on disk to its end."""

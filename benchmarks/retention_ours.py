@@ -81,7 +81,7 @@ class OursArm:
     def tokens(self, passages: Sequence[Passage], order: int) -> int:
         """Trials of each passage's edit, fresh trainings for the pool, and one promotion with replay.
 
-        At most: of every edit's completions the longest, and nothing is screened out.
+        Of every edit's completions the longest, nothing screened out; edits that tie take one training more each.
         """
         count = Counting(self._model)
         trials = int(RUN["candidates"]) * int(RUN["seeds"]) + int(RUN["confirmation_seeds"])

@@ -1,7 +1,6 @@
 """What the arm `ours` goes by, in one place: forms and recipe of the recorded edits, and the settings of a run.
 
-Chosen on the passages of examples/squad/passages.json, which are not among those reported; the figures that made each
-choice stand in docs/retention.md.
+Chosen on passages that are not among those reported; the figures that made each choice stand in docs/retention.md.
 """
 
 from __future__ import annotations

@@ -48,6 +48,20 @@ def tied_for_a_place(rewards: Sequence[Reward], places: int, threshold: float) -
     return tied if able[places].gain == last.gain else []
 
 
+def behind(
+    before: Sequence[Reward], after: Sequence[Reward], tied: Sequence[Reward], *, places: int, threshold: float
+) -> list[Reward]:
+    """Who had gained less than those who tied, and has no place once these were measured again.
+
+    A tie is settled among those who tie: nobody wins by having been measured less. But a place that they turn out not
+    to be worth stays open to the others. before, after: the rewards without and with the additional seed.
+    """
+    least = min((reward.gain for reward in tied), default=0.0)
+    less = {reward.edit for reward in before if reward.gain < least}
+    fit = [r for r in after if r.edit not in less and not r.barred and r.gain > threshold]
+    return [reward for reward in after if reward.edit in less] if len(fit) >= places else []
+
+
 def _can_pass(reward: Reward, mode: FilterMode, threshold: float, seeds_left: int) -> bool:
     if mode is FilterMode.SOLVED:
         return reward.solved or not reward.runs

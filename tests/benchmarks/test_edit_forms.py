@@ -28,6 +28,11 @@ def test_numbers_and_names_are_asked_for_within_their_clause() -> None:
     ("statement", "part", "question"),
     [
         (
+            "It took $1.5bn of the budget in 1871.",
+            "1871",
+            "It took $1.5bn of the budget in which year?",
+        ),
+        (
             "They are dated back to the 16th century.",
             "16th",
             "They are dated back to the which century?",
@@ -104,8 +109,9 @@ def test_the_published_reading_keeps_every_line_under_the_title_and_the_passage_
 
 def test_only_whole_statements_are_taught() -> None:
     assert statements("1. It rains.\n2. It rains.\n3. It rai") == ["It rains."]
-    headed = "1. **Weather**: It rains.\nHere is what follows from this:\nDoes it rain?\nIt **snows**."
-    assert statements(f"{headed}\nIt hails.") == ["It rains.", "It snows.", "It hails."]
+    lines = ["1. **Weather**: It rains.", "Here is what follows from this:", "Does it rain?"]
+    lines += ["It **snows**.", "**Strasbourg** was annexed.", "It hails."]
+    assert statements("\n".join(lines)) == ["It rains.", "It snows.", "Strasbourg was annexed.", "It hails."]
 
 
 def test_forms_are_as_the_settings_name_them() -> None:
