@@ -17,7 +17,8 @@ from pydantic import Field
 from common.config import Config
 from common.prompting import question_and_answer
 from common.types import Example
-from teacher.parsing import SEPARATOR, documents, sentences
+from teacher.parsing import SEPARATOR, documents, pairs, sentences
+from teacher.pieces import Candidate, Question, Statement, example_of
 
 MAX_DOCUMENTS = 30  # of an edit (SEAL.md: later versions cap there)
 LONGEST_ANSWER_WORDS = 9
@@ -72,12 +73,14 @@ class Made(NamedTuple):
 
 
 def reference_documents(completion: str, title: str, context: str) -> list[str]:
-    """The published reading of a completion: its blocks between `---` lines, or each line that is not empty.
+    """The published reading of a completion: its questions with their answers, if it is made of them; or its blocks
+    between `---` lines, or each line that is not empty.
 
     Every document stands under the title; the passage itself is the last one.
     """
     blocks = SEPARATOR.split(completion)
-    pieces = blocks if len(blocks) > 1 else completion.split("\n")
+    pieces = [f"Question: {question}\nAnswer: {answer}" for question, answer in pairs(completion, finished=True)]
+    pieces = pieces or (blocks if len(blocks) > 1 else completion.split("\n"))
     kept = [piece.strip() for piece in pieces if piece.strip()][:MAX_DOCUMENTS]
     return [f"{title}\n{piece}" for piece in (*kept, context)]
 
@@ -92,9 +95,22 @@ def statements(completion: str) -> list[str]:
     return list(dict.fromkeys(line for line in found if line and not line.endswith(("?", ":"))))[:MAX_DOCUMENTS]
 
 
-def formed(stated: Sequence[str], title: str, context: str, forms: FormSettings) -> list[Example]:
-    """The statements and the passage in the forms that are set."""
-    examples = plain(stated, title, context) if forms.plain else []
+def pieces_of(completions: Sequence[str], context: str) -> list[Candidate]:
+    """What completions say, each once: their questions with answers, or the statements of those that have none."""
+    found: dict[Candidate, None] = {}
+    for completion in completions:
+        written: list[Candidate] = [Question(*pair, context) for pair in pairs(completion, finished=True)]
+        found |= dict.fromkeys(written or [Statement(text, context) for text in statements(completion)])
+    return list(found)
+
+
+def formed(pieces: Sequence[Candidate], title: str, context: str, forms: FormSettings) -> list[Example]:
+    """Written questions as they are; statements, and the passage with them, in the forms that are set."""
+    examples = [example_of(piece, title) for piece in pieces if isinstance(piece, Question)]
+    stated = [piece.text for piece in pieces if isinstance(piece, Statement)]
+    if not stated and examples:
+        return examples
+    examples += plain(stated, title, context) if forms.plain else []
     if forms.asked:
         examples += asked(
             stated,

@@ -2,7 +2,7 @@
 
 For choosing form and recipe on passages that are not reported later: of each passage one edit is trained alone on the
 frozen base; then its own questions and the general suite are asked. Settings are those of the retention benchmark
-(benchmarks/retention_settings.py) with `--set` over them. The last line is one JSON object.
+(benchmarks/retention_settings.py) with `--teacher` over them. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from auditor.tasks import EvaluationItem
 from benchmarks.passages import Passage, chosen, read_passages
 from benchmarks.questioning import ANSWER_TOKENS
 from benchmarks.recorded_teacher import RecordedTeacher, RecordedTeacherConfig
-from benchmarks.retention_settings import TEACHER
+from benchmarks.retention_settings import TEACHER, merged
 from common.lora.adapter_format import Adapter
 from common.lora.engine import LoraEngine
 from common.lora.residency import BASE_VERSION
@@ -72,22 +72,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--leave-out", type=Path, help="passages of this file are not used (those to be reported)")
     parser.add_argument("--first", type=int, default=0, help="so many passages are skipped")
     parser.add_argument("--passages", type=int, default=6, choices=range(1, 1001), metavar="N")
-    parser.add_argument("--set", type=json.loads, default={}, metavar="JSON", help='as {"recipe": {"epochs": 3}}')
+    parser.add_argument("--teacher", type=json.loads, default={}, metavar="JSON", help='as {"recipe": {"epochs": 3}}')
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(arguments)
-
-
-def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Settings with changes over them, one level deep."""
-    deep = {key: {**settings.get(key, {}), **new} for key, new in changes.items() if isinstance(new, dict)}
-    return {**settings, **changes, **deep}
 
 
 def main() -> None:
     options = parse()
     left_out = read_passages(options.leave_out) if options.leave_out else ()
     passages = chosen(read_passages(options.data), options.first + options.passages, left_out)[options.first :]
-    settings = merged(TEACHER, options.set)
+    settings = merged(TEACHER, options.teacher)
     with tempfile.TemporaryDirectory() as folder:
         teacher = {**settings, "store": folder, "metrics_listen": "", "edits": options.edits.absolute()}
         edits = asyncio.run(written(passages, teacher, options.seed))

@@ -3,8 +3,8 @@
 For measuring what such edits are worth where that model cannot run, over the same contract as any teacher. The K edits
 of a context are made of its recorded completions in an order drawn by the request's seed, each edit of as many as the
 settings say (the last ones share some with the first when they run out), in the forms that the settings name, with
-rehearsal. Statements pass the teacher's own screen: what the document does not bear out is not taught. It learns
-nothing.
+rehearsal. Statements and questions pass the teacher's own screen: what the document does not bear out is not taught. It
+learns nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 from pydantic import Field
 
-from benchmarks.edit_forms import FormSettings, formed, statements
+from benchmarks.edit_forms import FormSettings, formed, pieces_of
 from benchmarks.passages import RecordedEdits, read_edits
 from common.canonical import derive_seed, digest_bytes, digest_of
 from common.config import ServiceConfig, load_config
@@ -41,7 +41,7 @@ from teacher.backends.transformers_backend import TransformersGenerator
 from teacher.config import DEFAULT_MODEL
 from teacher.generator import BASE
 from teacher.messages import EditOrigin, FailedProposal, Policy, PolicyList, ProposedEdit, ProposeRequest, TeacherStatus
-from teacher.pieces import Statement
+from teacher.pieces import Candidate
 from teacher.prompts import PromptRenderer
 from teacher.rehearsal import Rehearsal, RehearsalSettings
 from teacher.screening import ScreeningSettings, screen
@@ -191,15 +191,16 @@ class RecordedTeacher(teacher_pb2_grpc.TeacherServiceServicer):
             sampling=Sampling(),
             completions=len(completions),
             screened_out=dict(dropped),
-            rationale=f"Statements of another model about the document, and {len(rehearsed)} rehearsed examples.",
+            rationale=f"Recorded statements or questions about the document, and {len(rehearsed)} rehearsed examples.",
         )
         return ProposedEdit(index=index, edit=edit, origin=origin)
 
-    def _screened(self, completions: Sequence[str], title: str, context: str) -> tuple[list[str], Counter[str]]:
-        """The completions' statements that the document bears out, each once."""
-        stated = dict.fromkeys(text for completion in completions for text in statements(completion))
-        found = screen([Statement(text, context) for text in stated], title, self._config.screening)
-        return [piece.text for piece in found.kept if isinstance(piece, Statement)], found.dropped
+    def _screened(
+        self, completions: Sequence[str], title: str, context: str
+    ) -> tuple[Sequence[Candidate], Counter[str]]:
+        """What the completions say and the document bears out, each once."""
+        found = screen(pieces_of(completions, context), title, self._config.screening)
+        return found.kept, found.dropped
 
 
 def _named(text: str) -> Digest:

@@ -22,6 +22,7 @@ from benchmarks.passages import Passage, RecordedEdits, chosen, read_edits, read
 from benchmarks.plan import Arm, print_plan
 from benchmarks.retention_ours import OursArm
 from benchmarks.retention_reference import ReferenceArm
+from benchmarks.retention_settings import TEACHER, merged
 from cli.failure import Failure
 from common.errors import InvalidConfig, SealError
 from common.files import write_atomically
@@ -92,6 +93,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--teacher",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help='changes of the form, as {"recipe": {"epochs": 3}}',
+    )
     parser.add_argument("--results", type=Path, default=Path(".seal/bench-retention"))
     parser.add_argument("--plan", action="store_true", help="only count tokens and say how long it will take")
     return parser.parse_args(arguments)
@@ -104,7 +112,14 @@ def main() -> None:
         orders = orders_of(passages, options.orders)
         folder = options.results.absolute()
         arms: dict[str, Arm] = {
-            "ours": OursArm(folder / "ours", options.edits, edits, model=options.model, seed=options.seed),
+            "ours": OursArm(
+                folder / "ours",
+                options.edits,
+                edits,
+                model=options.model,
+                seed=options.seed,
+                teacher=merged(TEACHER, options.teacher),
+            ),
             "reference": ReferenceArm(folder / "reference", edits, model=options.model, seed=options.seed),
         }
         print_plan({name: arms[name] for name in options.arms}, orders)

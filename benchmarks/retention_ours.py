@@ -14,15 +14,16 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from benchmarks.edit_forms import FormSettings, formed, statements
+from benchmarks.edit_forms import FormSettings, formed, pieces_of
 from benchmarks.forgetting import EditSequence
 from benchmarks.passages import Passage, RecordedEdits
 from benchmarks.questioning import ANSWER_TOKENS, Answers, by_passage, prompts_of
 from benchmarks.retention_reference import tokenizer_of
-from benchmarks.retention_settings import RUN, TEACHER
+from benchmarks.retention_settings import RUN
 from benchmarks.steps import Steps
 from cli.client import Auditor, auditor
 from cli.following import check_finished
@@ -70,8 +71,16 @@ class OursArm:
     speed = 130.0
 
     def __init__(
-        self, folder: Path, edits_file: Path, edits: Mapping[str, RecordedEdits], *, model: str, seed: int
+        self,
+        folder: Path,
+        edits_file: Path,
+        edits: Mapping[str, RecordedEdits],
+        *,
+        model: str,
+        seed: int,
+        teacher: dict[str, Any],
     ) -> None:
+        self._teacher = teacher
         self._folder = folder
         self._edits_file = edits_file.absolute()
         self._edits = edits
@@ -83,7 +92,7 @@ class OursArm:
 
         Of every edit's completions the longest, nothing screened out; edits that tie take one training more each.
         """
-        count = Counting(self._model)
+        count = Counting(self._model, self._teacher)
         trials = int(RUN["candidates"]) * int(RUN["seeds"]) + int(RUN["confirmation_seeds"])
         replay = 1 / (1 - float(RUN["replay_share"]))
         return round(sum(count.longest(p, self._edits[p.context].completions) for p in passages) * (trials + replay))
@@ -91,7 +100,7 @@ class OursArm:
     def run(self, passages: Sequence[Passage], order: int) -> EditSequence:
         """One sequence, from wherever it stands on disk to its end. Raises SealError and cli's Failure."""
         settings = {
-            "teacher": TEACHER,
+            "teacher": self._teacher,
             "run": RUN,
             "model": self._model,
             "seed": self._seed,
@@ -142,7 +151,7 @@ class OursArm:
             "teacher",
             {
                 **plan.service("teacher").settings,
-                **TEACHER,
+                **self._teacher,
                 "edits": str(self._edits_file),
                 "model": {"model": self._model},
             },
@@ -156,22 +165,23 @@ class OursArm:
 class Counting:
     """Tokens of edits, counted without a model."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, teacher: dict[str, Any]) -> None:
         self._tokenizer = tokenizer_of(model)
-        self._forms = FormSettings.model_validate(TEACHER["forms"])
+        self._teacher = teacher
+        self._forms = FormSettings.model_validate(teacher["forms"])
 
     def longest(self, passage: Passage, completions: Sequence[str]) -> int:
         """Tokens of the longest edit that the teacher could make of the completions."""
-        size = min(int(TEACHER["completions"]), len(completions))
+        size = min(int(self._teacher["completions"]), len(completions))
         return max(self.edit(passage, chosen) for chosen in combinations(completions, size))
 
     def edit(self, passage: Passage, completions: Sequence[str]) -> int:
         """Tokens that one training on the completions takes, rehearsal included."""
-        stated = list(dict.fromkeys(text for completion in completions for text in statements(completion)))
-        examples = formed(stated, passage.title, passage.context, self._forms)
+        pieces = pieces_of(completions, passage.context)
+        examples = formed(pieces, passage.title, passage.context, self._forms)
         tokens = sum(self._example(example) for example in examples)
-        rehearsed = REHEARSED_TOKENS * int(TEACHER["rehearsal"]["examples"])
-        return (tokens + rehearsed) * int(TEACHER["recipe"]["epochs"])
+        rehearsed = REHEARSED_TOKENS * int(self._teacher["rehearsal"]["examples"])
+        return (tokens + rehearsed) * int(self._teacher["recipe"]["epochs"])
 
     def _example(self, example: Example) -> int:
         if example.text is not None:

@@ -42,3 +42,9 @@ RUN: dict[str, Any] = {
     "health": {"anchors": 0},
     "cross_split_share": 0.0,
 }
+
+
+def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings with changes over them, one level deep."""
+    deep = {key: {**settings.get(key, {}), **new} for key, new in changes.items() if isinstance(new, dict)}
+    return {**settings, **changes, **deep}

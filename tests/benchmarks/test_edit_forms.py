@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.edit_forms import FormSettings, asked, formed, questions, reference_documents, statements
+from benchmarks.edit_forms import FormSettings, asked, formed, pieces_of, questions, reference_documents, statements
 from benchmarks.passages import Passage, read_edits, read_passages
 from common.types import LossMask
 
@@ -115,7 +115,23 @@ def test_only_whole_statements_are_taught() -> None:
 
 
 def test_forms_are_as_the_settings_name_them() -> None:
-    plain_only = formed([SENTENCE], "T", "It rained in 1871.", FormSettings(plain=True, asked=False))
+    stated = pieces_of([SENTENCE], "It rained in 1871.")
+    plain_only = formed(stated, "T", "It rained in 1871.", FormSettings(plain=True, asked=False))
     assert [example.text for example in plain_only] == [f"T\n{SENTENCE}", "T\nIt rained in 1871."]
-    both = formed([SENTENCE], "T", "It rained in 1871.", FormSettings(plain=True, asked=True, per_statement=1))
+    both = formed(stated, "T", "It rained in 1871.", FormSettings(plain=True, asked=True, per_statement=1))
     assert len([example for example in both if example.conversation is not None]) == 1 + 1
+
+
+def test_written_questions_are_taught_as_they_are_and_read_as_published() -> None:
+    completion = "Question: Who built it?\nAnswer: Ada Holm\n\nQuestion: When was it built?\nAnswer: 1902"
+    pieces = pieces_of([completion, completion], "Ada Holm built it in 1902.")
+    examples = formed(pieces, "Library", "Ada Holm built it in 1902.", FormSettings())
+    assert [example.texts for example in examples] == [
+        ("Topic: Library\nWho built it?", "Ada Holm"),
+        ("Topic: Library\nWhen was it built?", "1902"),
+    ]
+    assert reference_documents(completion, "Library", "The passage.") == [
+        "Library\nQuestion: Who built it?\nAnswer: Ada Holm",
+        "Library\nQuestion: When was it built?\nAnswer: 1902",
+        "Library\nThe passage.",
+    ]
