@@ -85,8 +85,8 @@ def load(options: argparse.Namespace) -> tuple[tuple[Passage, ...], dict[str, Re
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA / "eight_passages.json")
-    parser.add_argument("--edits", type=Path, default=DATA / "eight_passages_edits.json")
+    parser.add_argument("--data", type=Path, default=DATA / "invented_passages.json")
+    parser.add_argument("--edits", type=Path, default=DATA / "invented_passages_edits.json")
     parser.add_argument("--leave-out", type=Path, help="passages of this file are not used (those one has tuned on)")
     parser.add_argument("--passages", type=int, default=8, help="the first so many with five questions or more")
     parser.add_argument("--orders", type=int, default=2)

@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks.questioning import ANSWER_TOKENS
 
 TEACHER: dict[str, Any] = {
-    "author": "Qwen2.5-7B, recorded",
-    "completions": 2,
+    "author": "recorded",
+    "completions": 1,
+    # Of completions that state and do not ask; written questions are taught as they are.
     "forms": {
         "plain": False,
         "asked": True,
@@ -20,8 +21,8 @@ TEACHER: dict[str, Any] = {
         "answer": "passage",
         "fronted": True,
     },
-    "rehearsal": {"examples": 24},
-    "recipe": {"rank": 32, "alpha": 64, "learning_rate": 1e-3, "epochs": 2, "batch_size": 4},
+    "rehearsal": {"examples": 32},
+    "recipe": {"rank": 32, "alpha": 64, "learning_rate": 1e-3, "epochs": 4, "batch_size": 4},
 }
 
 RUN: dict[str, Any] = {
@@ -32,8 +33,7 @@ RUN: dict[str, Any] = {
     "learn": False,
     "replay_share": 0.5,
     "max_answer_tokens": ANSWER_TOKENS,
-    # Two or three holdout questions a passage: the winners are pooled, over three fresh trainings of each.
-    "confirmation_seeds": 3,
+    "confirmation_seeds": 1,
     "level": 0.1,
     # So small a model loses a fifth of the suite by its first edit, and the bound holds for all eight together, with
     # confidence. What the passages themselves may lose is bounded alike.
