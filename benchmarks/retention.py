@@ -1,6 +1,6 @@
 """What is learned and what is forgotten when passages are learned one after another: ours against the published way.
 
-`make bench-retention`. Two arms learn the same passages in the same orders from edits that a bigger model wrote:
+`make bench-retention`. Two arms learn the same passages in the same orders from the same recorded edits:
 `reference` as published (benchmarks/reference.py), `ours` by the three services with gate, replay and scaling
 (benchmarks/retention_ours.py). After every edit all questions about all passages are asked. Every finished step stands
 in the results folder and is not done again. The tables, a picture and results.json come from there; the last line is
