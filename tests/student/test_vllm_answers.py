@@ -111,7 +111,8 @@ async def answered(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[An
         first, second, third = trained
         yield Answered(client, (first, second, third))
     # A resource tracker of multiprocessing's own may stay; whatever computes is gone.
-    assert not [child for child in children() - before if computes(child)]
+    _, alive = psutil.wait_procs(children() - before, timeout=10)
+    assert not [child for child in alive if computes(child)]
     assert "LD_PRELOAD" not in os.environ
 
 
