@@ -111,8 +111,8 @@ async def answered(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[An
         first, second, third = trained
         yield Answered(client, (first, second, third))
     # A resource tracker of multiprocessing's own may stay; whatever computes is gone.
-    _, alive = psutil.wait_procs(children() - before, timeout=10)
-    assert not [child for child in alive if computes(child)]
+    _, alive = psutil.wait_procs([child for child in children() - before if computes(child)], timeout=10)
+    assert not alive
     assert "LD_PRELOAD" not in os.environ
 
 
