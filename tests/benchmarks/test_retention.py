@@ -8,22 +8,41 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.edit_forms import pieces_of
 from benchmarks.passages import chosen, read_edits, read_passages
 from benchmarks.retention import load, orders_of, parse
 from benchmarks.retention_reference import ReferenceArm
 from common.errors import InvalidConfig
+from teacher.pieces import Question
 from tests.support.tiny_model import make_tiny_model
 
 SQUAD = Path(__file__).resolve().parents[2] / "examples" / "squad"
 DATA = Path(__file__).resolve().parents[2] / "benchmarks" / "data"
 
 
-def test_the_shipped_passages_have_edits_and_share_none_with_those_tuned_on() -> None:
-    passages, edits = load(parse([]))
+@pytest.mark.parametrize(("name", "completions"), [("invented_passages", 3), ("eight_passages", 5)])
+def test_the_shipped_passages_have_edits_and_share_none_with_those_tuned_on(name: str, completions: int) -> None:
+    files = ["--data", str(DATA / f"{name}.json"), "--edits", str(DATA / f"{name}_edits.json")]
+    passages, edits = load(parse(files))
     tuned_on = {passage.context for passage in read_passages(SQUAD / "passages.json")}
     assert len(passages) == 8
-    assert all(len(edits[passage.context].completions) == 5 for passage in passages)
+    assert all(len(edits[passage.context].completions) == completions for passage in passages)
     assert not tuned_on & {passage.context for passage in passages}
+
+
+def test_invented_passages_bear_their_answers_and_are_never_taught_in_the_words_that_are_asked() -> None:
+    passages, edits = load(parse([]))
+    for passage in passages:
+        taught = pieces_of(edits[passage.context].completions, passage.context)
+        assert len(passage.questions) == 12
+        assert len(taught) == 36, "three wordings of each question"
+        asked = {entry.question.lower() for entry in passage.questions}
+        for piece in taught:
+            assert isinstance(piece, Question)
+            assert piece.question.lower() not in asked
+            assert piece.answer in passage.context
+            assert piece.answer.lower() not in piece.question.lower()
+        assert {entry.answer for entry in passage.questions} == {p.answer for p in taught if isinstance(p, Question)}
 
 
 def test_orders_differ_and_hold_every_passage() -> None:
