@@ -109,7 +109,8 @@ class Renderer:
             prompt, said = self._beginning, self._ids(conversation.raw + text)
         else:
             whole, prompt = self._raw(conversation.raw + text), self._raw(context)
-            said = whole[len(prompt) :]
+            # A continuation that becomes one token with the end of the text is tokenized by itself.
+            said = whole[len(prompt) :] or self._ids(conversation.raw[len(context) :] + text)
         prompt = self._latest(prompt, max(1, room - len(said)) if room else None)
         return (*prompt, *said), len(prompt)
 
