@@ -141,7 +141,7 @@ def asked(
 ) -> list[Example]:
     """Questions made of the statements and of the passage's sentences, at most so many of each, with their answers."""
     sources = {**dict.fromkeys(stated, per_statement), **dict.fromkeys(sentences(context), per_sentence)}
-    clauses = list(dict.fromkeys(made.clause for sentence in sentences(context) for made in questions(sentence, title)))
+    clauses = [made.clause for sentence in sentences(context) for made in questions(sentence, title)]
     examples: dict[tuple[str, ...], Example] = {}
     for source, most in sources.items():
         for made in questions(source, title)[:most]:
