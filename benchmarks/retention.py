@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from benchmarks.retention_ours import OursArm
 from benchmarks.retention_reference import ReferenceArm
 from benchmarks.retention_settings import TEACHER, merged
 from cli.failure import Failure
+from common.canonical import derive_seed
 from common.errors import InvalidConfig, SealError
 from common.files import write_atomically
 from student.config import DEFAULT_MODEL
@@ -34,12 +34,11 @@ ARMS = ("ours", "reference")
 
 def orders_of(passages: Sequence[Passage], count: int) -> list[tuple[Passage, ...]]:
     """As they stand, backwards, and then shuffled, each with a seed of its own."""
-    orders = [tuple(passages), tuple(reversed(passages))][:count]
-    for number in range(2, count):
-        shuffled = list(passages)
-        random.Random(number).shuffle(shuffled)  # noqa: S311 - nothing secret
-        orders.append(tuple(shuffled))
-    return orders
+
+    def shuffled(number: int) -> tuple[Passage, ...]:
+        return tuple(sorted(passages, key=lambda passage: derive_seed("order", number, passage.key)))
+
+    return [tuple(passages), tuple(reversed(passages)), *map(shuffled, range(2, count))][:count]
 
 
 def print_table(sequences: Sequence[EditSequence]) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 # The folder that holds the package: this process may have been started from anywhere.
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from common.vllm_engine.guard import ROOT

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc
