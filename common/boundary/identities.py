@@ -1,0 +1,53 @@
+"""Who a caller is: a SPIFFE ID, spiffe://TRUST_DOMAIN/ROLE or spiffe://TRUST_DOMAIN/ROLE/NAME, the URI SAN of a certificate.
+
+NAME tells people apart: an operator's certificate is one person's, and what he decides is recorded under both.
+(SPIFFE ID, section 2: https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+SCHEME = "spiffe://"
+TRUST_DOMAIN = r"[a-z0-9._-]{1,255}"
+NAME = r"[A-Za-z0-9._-]{1,64}"
+
+
+class Role(StrEnum):
+    """What a caller may be. SCHEDULER starts runs unattended, and sees neither questions nor edits."""
+
+    TEACHER = "teacher"
+    STUDENT = "student"
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
+    APPLICATION = "application"
+    SCHEDULER = "scheduler"
+
+
+PATTERN = re.compile(rf"{SCHEME}(?P<domain>{TRUST_DOMAIN})/(?P<role>{'|'.join(Role)})(/(?P<name>{NAME}))?")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A caller. `name` is empty where the role says it all."""
+
+    role: Role
+    name: str = ""
+
+    def __str__(self) -> str:
+        """As it is recorded: operator/alice, auditor."""
+        return f"{self.role}/{self.name}" if self.name else str(self.role)
+
+    def uri(self, trust_domain: str) -> str:
+        return f"{SCHEME}{trust_domain}/{self}"
+
+    @classmethod
+    def of_uri(cls, uri: str, trust_domain: str) -> Self | None:
+        """The identity that a URI SAN names; None for another trust domain and for what is no identity of ours."""
+        found = PATTERN.fullmatch(uri)
+        if found is None or found["domain"] != trust_domain:
+            return None
+        return cls(Role(found["role"]), found["name"] or "")
