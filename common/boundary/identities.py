@@ -1,4 +1,4 @@
-"""Who a caller is: a SPIFFE ID, spiffe://TRUST_DOMAIN/ROLE or spiffe://TRUST_DOMAIN/ROLE/NAME, the URI SAN of a certificate.
+"""Who a caller is: a SPIFFE ID, spiffe://TRUST_DOMAIN/ROLE or .../ROLE/NAME, which is the URI SAN of its certificate.
 
 NAME tells people apart: an operator's certificate is one person's, and what he decides is recorded under both.
 (SPIFFE ID, section 2: https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md)
