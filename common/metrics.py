@@ -14,7 +14,7 @@ from typing import Protocol
 from prometheus_client import Counter, Gauge, disable_created_metrics, start_http_server
 
 # One series more for every counter and histogram, which nobody reads.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types here
 
 READY = Gauge("seal_ready", "1 when the service answers its RPCs.")
 PHASE_SECONDS = Counter("seal_phase_seconds", "Time spent in heavy phases.", ["phase"])

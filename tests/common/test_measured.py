@@ -125,8 +125,9 @@ async def test_methods_that_nobody_knows_share_one_label() -> None:
     ended = handled("unknown", "UNIMPLEMENTED", service="unknown")
     async with served() as (_, _, channel):
         for path in ("/seal.v1.TeacherService/Guess", "/evil.Service/0", "/grpc.guess/1", "/"):
+            guess: Any = channel.unary_unary(path)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await channel.unary_unary(path)(b"")
+                await guess(b"")
             assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert ended() == 4
     names = {s.labels["grpc_method"] for m in REGISTRY.collect() for s in m.samples if "grpc_method" in s.labels}
