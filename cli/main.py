@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from cli.commands import decisions, demo, edits, question, runs, state, up, versions
+from cli.commands import certificates, decisions, demo, edits, question, runs, state, up, versions
 from cli.failure import EXIT_FAILED, Failure
 
 EPILOG = "Commands explain themselves: seal run --help"
@@ -44,7 +44,7 @@ def seal() -> None:
     """
 
 
-for module in (up, runs, edits, question, versions, decisions, state, demo):
+for module in (up, runs, edits, question, versions, decisions, state, demo, certificates):
     module.register(app)
 
 

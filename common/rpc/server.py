@@ -21,6 +21,8 @@ from common.config import ServiceConfig
 from common.errors import InvalidConfig
 from common.metrics import READY, serve_metrics
 from common.rpc.interceptors import CallInterceptor
+from common.tls.credentials import server_credentials
+from common.tls.reloading import Reloader
 
 Step = Callable[[], Awaitable[None]]
 MIB = 1 << 20
@@ -53,6 +55,7 @@ async def running(
     Raises InvalidConfig when the address cannot be had.
     """
     log = structlog.get_logger("server")
+    reloader = Reloader(config.tls) if config.tls is not None else None
     server = grpc.aio.server(interceptors=[CallInterceptor(config.default_deadline_seconds)], options=_options(config))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -62,7 +65,10 @@ async def running(
         names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
     try:
-        port = server.add_insecure_port(config.listen)
+        if reloader is None:
+            port = server.add_insecure_port(config.listen)
+        else:
+            port = server.add_secure_port(config.listen, server_credentials(reloader))
     except RuntimeError:
         raise InvalidConfig(f"listen: cannot listen at {config.listen}; is the port in use?") from None
     try:
