@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.convert import violations_of
 from common.errors import InvalidConfig
+from common.tracing.settings import TracingSettings
 
 
 class Config(BaseModel):
@@ -40,6 +41,7 @@ class ServiceConfig(Config):
     default_deadline_seconds: float = Field(
         default=7_200.0, gt=0, description="longest a call may take when its caller set no deadline"
     )
+    tracing: TracingSettings = Field(default=TracingSettings(), description="OpenTelemetry traces; off by default")
 
 
 ConfigT = TypeVar("ConfigT", bound=ServiceConfig)

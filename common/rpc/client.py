@@ -6,6 +6,7 @@ Only UNAVAILABLE is retried, and every mutating call carries an id that makes a 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import grpc
 
@@ -33,10 +34,13 @@ SERVICE_CONFIG = json.dumps(
 )
 
 
-def open_channel(target: str, *, max_message_mib: int = 32) -> grpc.aio.Channel:
+def open_channel(
+    target: str, *, max_message_mib: int = 32, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+) -> grpc.aio.Channel:
     """A channel to host:port (or dns:///name:port, balanced over all addresses). The caller closes it."""
     return grpc.aio.insecure_channel(
         target,
+        interceptors=interceptors,
         options=[
             ("grpc.service_config", SERVICE_CONFIG),
             ("grpc.enable_retries", 1),
