@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from common.settings import Config
 
 
-class TracingSettings(BaseModel):
+class TracingSettings(Config):
     """`endpoint` alone switches tracing on; it needs the extra `tracing`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     endpoint: str = Field(
         default="", pattern=r"^$|^[^\s/]+:\d{1,5}$", description="host:port of an OTLP/gRPC collector; empty: no traces"
