@@ -22,6 +22,8 @@ from common.errors import InvalidConfig
 from common.metrics import READY, serve_metrics
 from common.rpc.interceptors import CallInterceptor
 from common.rpc.measured import MeasuringInterceptor
+from common.tls.credentials import server_credentials
+from common.tls.reloading import Reloader
 
 Step = Callable[[], Awaitable[None]]
 MIB = 1 << 20
@@ -54,6 +56,7 @@ async def running(
     Raises InvalidConfig when the address cannot be had.
     """
     log = structlog.get_logger("server")
+    reloader = Reloader(config.tls) if config.tls is not None else None
     interceptors = [MeasuringInterceptor(service), CallInterceptor(config.default_deadline_seconds)]
     server = grpc.aio.server(interceptors=interceptors, options=_options(config))
     checks = health.aio.HealthServicer()
@@ -64,7 +67,10 @@ async def running(
         names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
     try:
-        port = server.add_insecure_port(config.listen)
+        if reloader is None:
+            port = server.add_insecure_port(config.listen)
+        else:
+            port = server.add_secure_port(config.listen, server_credentials(reloader))
     except RuntimeError:
         raise InvalidConfig(f"listen: cannot listen at {config.listen}; is the port in use?") from None
     try:
