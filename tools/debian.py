@@ -1,7 +1,7 @@
 """Programs of Debian packages, fetched without root and kept in the model cache: Prometheus for the tests of its rules.
 
-A program on the PATH is taken as it is. Otherwise the package is downloaded by the system's own apt, with its keys and
-mirrors, and unpacked into $SEAL_CACHE/debian/PACKAGE; nothing is installed. Tests that call `program` fail when it does.
+A program on the PATH is taken as it is. Otherwise the package is downloaded by the system's own apt, with its keys
+and mirrors, and unpacked into $SEAL_CACHE/debian/PACKAGE; nothing is installed. Tests that need it fail without it.
 """
 
 from __future__ import annotations
