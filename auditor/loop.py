@@ -39,10 +39,12 @@ from auditor.policy.in_force import policy_model_in_force, rules_in_force
 from auditor.promotion import promote
 from auditor.regrading import expect_graders
 from auditor.tasks import FilterMode, Order, PromotionMode, Split, Task
+from auditor.traces import task_span, winners_span
 from auditor.trials import Trials, try_out
 from common.canonical import canonical_json, derive_seed, digest_bytes, digest_of
 from common.errors import InvalidRequest, NotPossible
 from common.metrics import timed
+from common.tracing import note, span
 
 
 async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
@@ -55,16 +57,17 @@ async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
         winners: list[Winner] = []
         raced: list[Trials] = []
         for task in order.tasks:
-            tau = split(task.tau)
-            reward_questions = of_task(task, Split.REWARD, tau.reward)
-            holdout_questions = of_task(task, Split.HOLDOUT, tau.holdout)
-            baseline = await score_baseline(work, round_, theta, [reward_questions, holdout_questions])
-            proposed = await propose(work, opened, task)
-            self_edits = await screen(work, round_, task, proposed)
-            trials = await try_out(work, opened, task, self_edits, baseline)
-            raced.append(trials)
-            name = f"{round_}/{task.task_id}/filter"
-            verdicts = await journal.step(name, partial(keep, work, round_, task, trials.rewards))
+            with task_span(work, round_, task):
+                tau = split(task.tau)
+                reward_questions = of_task(task, Split.REWARD, tau.reward)
+                holdout_questions = of_task(task, Split.HOLDOUT, tau.holdout)
+                baseline = await score_baseline(work, round_, theta, [reward_questions, holdout_questions])
+                proposed = await propose(work, opened, task)
+                self_edits = await screen(work, round_, task, proposed)
+                trials = await try_out(work, opened, task, self_edits, baseline)
+                raced.append(trials)
+                name = f"{round_}/{task.task_id}/filter"
+                verdicts = await journal.step(name, partial(keep, work, round_, task, trials.rewards))
             kept = {verdict.edit.sha256: verdict.gain for verdict in verdicts.verdicts if verdict.kept}
             by_digest = {self_edit.digest.sha256: self_edit for self_edit in self_edits}
             winners += [Winner(by_digest[name], task, gain) for name, gain in kept.items()]
@@ -152,7 +155,7 @@ async def score_baseline(work: Work, round_: int, theta: str, groups: Sequence[G
         async def compute(group: Group = group) -> Kept[e.VersionScored]:
             progress = work.journal.progress("answering", round_, group.task_id)
             asked = [group for group in groups if group.items]
-            with timed("answering"):
+            with timed("answering"), span("baseline", version=theta):
                 paper = (await work.examiner.examine([theta], asked, progress))[theta]
             return scored(theta, paper.result(group), paper.cached, "baseline")
 
@@ -172,6 +175,8 @@ async def keep(work: Work, round_: int, task: Task, rewards: Sequence[Reward]) -
         level=settings.level,
         by_lower_bound=settings.filter_by_lower_bound,
     )
+    for verdict in verdicts:
+        note("verdict", edit=verdict.edit.sha256, kept=verdict.kept, gain=verdict.gain)
     return e.FilterDecided(round=round_, task_id=task.task_id, verdicts=verdicts)
 
 
@@ -212,7 +217,7 @@ async def teach(work: Work, round_: int, kept: tuple[KeptEdit, ...], record: e.P
         seed=derive_seed(settings.seed, "learn", round_),
     )
     try:
-        with timed("learning"):
+        with timed("learning"), winners_span("learn", work, round_, winners):
             policy = await work.crew.teacher.learn(order, work.journal.progress("learning", round_, ""))
     except (NotPossible, InvalidRequest) as error:
         if error.reason == "PEER_BROKE_CONTRACT":

@@ -24,6 +24,8 @@ from common.rpc.interceptors import CallInterceptor
 from common.rpc.measured import MeasuringInterceptor
 from common.tls.credentials import server_credentials
 from common.tls.reloading import Reloader
+from common.tracing.exporting import start_tracing
+from common.tracing.server import server_interceptors
 
 Step = Callable[[], Awaitable[None]]
 MIB = 1 << 20
@@ -57,7 +59,11 @@ async def running(
     """
     log = structlog.get_logger("server")
     reloader = Reloader(config.tls) if config.tls is not None else None
-    interceptors = [MeasuringInterceptor(service), CallInterceptor(config.default_deadline_seconds)]
+    interceptors = [
+        *server_interceptors(config.tracing),
+        MeasuringInterceptor(service),
+        CallInterceptor(config.default_deadline_seconds),
+    ]
     server = grpc.aio.server(interceptors=interceptors, options=_options(config))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -77,6 +83,7 @@ async def running(
         metrics = serve_metrics(config.metrics_listen)
     except OSError as error:
         raise InvalidConfig(f"metrics_listen: cannot listen at {config.metrics_listen}: {error.strerror}") from None
+    stop_tracing = start_tracing(config.tracing, service)
     await server.start()
     try:
         await start()
@@ -91,6 +98,7 @@ async def running(
         await stop()
         if metrics is not None:
             metrics.shutdown()
+        await stop_tracing()
         log.info("stopped")
 
 
