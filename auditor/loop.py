@@ -204,7 +204,10 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
     ]
     if not kept:
         return e.PolicyLearned(round=round_, skipped="an operator rejected all that was kept", record=record)
-    return await teach(work, round_, told(kept, work.start.record.reward_levels), record)
+    # The call travels in a trace that the first of them names: no order of merit there either.
+    in_order = sorted(winners, key=lambda winner: winner.edit.digest.sha256)
+    with winners_span("learn", work, round_, in_order):
+        return await teach(work, round_, told(kept, work.start.record.reward_levels), record)
 
 
 async def teach(work: Work, round_: int, kept: tuple[KeptEdit, ...], record: e.PolicyLearned.Record) -> e.PolicyLearned:
@@ -217,7 +220,7 @@ async def teach(work: Work, round_: int, kept: tuple[KeptEdit, ...], record: e.P
         seed=derive_seed(settings.seed, "learn", round_),
     )
     try:
-        with timed("learning"), winners_span("learn", work, round_, winners):
+        with timed("learning"):
             policy = await work.crew.teacher.learn(order, work.journal.progress("learning", round_, ""))
     except (NotPossible, InvalidRequest) as error:
         if error.reason == "PEER_BROKE_CONTRACT":
