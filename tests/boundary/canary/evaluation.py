@@ -25,6 +25,8 @@ RIGHT = {
     GraderKind.JUDGE: "liquor jugs",
     GraderKind.COMMAND: "jugs",
 }
+# What the auditor calls the two that it is configured with is a label of its metrics, and no rule.
+JUDGE, COMMAND = "reader", "checker"
 KINDS = tuple(kind for kind in GraderKind if kind not in REFUSED)
 SETTINGS = {
     "rounds": 1,
@@ -49,7 +51,6 @@ class Evaluation:
     def __init__(self) -> None:
         self.keys = Canaries()
         self.asked = Canaries()
-        self.judge, self.command = self.keys.word(), self.keys.word()
 
     def item(self, kind: GraderKind) -> dict[str, Any]:
         """One more accepted answer is a canary, and so is whatever the rule has room for."""
@@ -67,9 +68,9 @@ class Evaluation:
             case GraderKind.TOKEN_F1:
                 grader["threshold"] = self.keys.fraction()
             case GraderKind.JUDGE:
-                grader["name"] = self.judge
+                grader["name"] = JUDGE
             case GraderKind.COMMAND:
-                grader["name"] = self.command
+                grader["name"] = COMMAND
             case _:
                 pass
         return {**made, "answers": [RIGHT[kind], self.keys.word()]}
@@ -116,8 +117,8 @@ class Evaluation:
             "network": True,
         }
         return {
-            "judges": {self.judge: judge},
-            "commands": {self.command: command},
+            "judges": {JUDGE: judge},
+            "commands": {COMMAND: command},
             "policy": {"rules": str(written), "forbidden": [self.keys.word()], "max_answer_tokens": 4},
             "lm_eval": {"tasks": {"words": {"include_path": str(self._harness(folder / "lm_eval"))}}},
         }

@@ -21,11 +21,11 @@ from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import auditor_pb2_grpc
 from common.rpc.client import open_channel
 from tests.boundary.canary.canaries import Canaries
-from tests.boundary.canary.collector import Collector, collecting
 from tests.boundary.canary.entry import AS_IT_IS, LEAKING
 from tests.boundary.canary.evaluation import Evaluation
 from tests.boundary.canary.recording import ANSWERED, RECEIVED, SENT
 from tests.boundary.canary.search import Hit, hits, hits_in_folder
+from tests.support.collector import collecting
 from tests.support.openai_endpoint import serving
 from tests.support.tiny_services import NAMES, Models, Start, services_started, settings_of
 from tests.support.writing_model import TITLE
@@ -44,7 +44,7 @@ class Scene:
     evaluation: Evaluation
     events: Sequence[pb.RunEvent]
     metrics: Mapping[str, bytes]
-    traces: Sequence[bytes]
+    traces: bytes
     live_question: Canaries
     tokenizer: Any
 
@@ -95,21 +95,18 @@ class Scene:
         found = []
         for service, page in self.metrics.items():
             found += hits(f"{service} metrics", "/metrics", page, forms)
-        for number, batch in enumerate(self.traces):
-            found += hits("traces", f"batch {number}", batch, forms)
-        return found
+        return found + hits("traces", "spans", self.traces, forms)
 
 
 async def played(folder: Path, models: Models, *, leaking: bool = False) -> Scene:
     """Runs it all. Raises what a service that does not start or a run that does not finish raises."""
     (folder / "wire").mkdir(parents=True)
-    with serving(lambda _: "yes") as judge:
-        async with collecting() as collector:
-            stage = Stage(folder, models, LEAKING if leaking else AS_IT_IS, judge.base_url, collector)
-            async with services_started([stage.start(name) for name in NAMES]):
-                events, metrics = await stage.run()
+    with serving(lambda _: "yes") as judge, collecting() as collector:
+        stage = Stage(folder, models, LEAKING if leaking else AS_IT_IS, judge.base_url, collector.target)
+        async with services_started([stage.start(name) for name in NAMES]):
+            events, metrics = await stage.run()
     tokenizer = AutoTokenizer.from_pretrained(models.student)
-    return Scene(folder, stage.evaluation, events, metrics, tuple(collector.received), stage.live, tokenizer)
+    return Scene(folder, stage.evaluation, events, metrics, collector.received, stage.live, tokenizer)
 
 
 @dataclass
@@ -120,7 +117,7 @@ class Stage:
     models: Models
     mode: str
     judge_url: str
-    collector: Collector
+    collector: str
     evaluation: Evaluation = field(default_factory=Evaluation)
     live: Canaries = field(default_factory=Canaries)
     ports: Mapping[str, tuple[int, int]] = field(
@@ -132,7 +129,7 @@ class Stage:
         grpc_port, metrics_port = self.ports[name]
         own = self.folder / name
         settings = settings_of(name, own, self.models, f"127.0.0.1:{grpc_port}", f"127.0.0.1:{metrics_port}")
-        settings["log_level"] = "debug"
+        settings |= {"log_level": "debug", "tracing": {"endpoint": self.collector}}
         if name == "auditor":
             settings |= self.evaluation.auditor_settings(own / "evaluation", self.judge_url)
             settings |= {peer: {"target": f"127.0.0.1:{self.ports[peer][0]}"} for peer in OTHERS}

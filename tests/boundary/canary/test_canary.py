@@ -15,7 +15,7 @@ from tests.boundary.canary.evaluation import KINDS
 from tests.boundary.canary.recording import RECEIVED
 from tests.boundary.canary.scene import Scene, played
 from tests.boundary.canary.search import hits, hits_in_folder
-from tests.support.tiny_services import Models
+from tests.support.tiny_services import NAMES, Models
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 OWN_PLACES = {
@@ -26,6 +26,7 @@ OWN_PLACES = {
     "student logged",
     "student stored",
     "auditor metrics",
+    "traces",
     "auditor's log",
 }
 
@@ -58,6 +59,7 @@ def _something_happened(scene: Scene) -> None:
     for method in (b"ProposeEdits", b"Learn"):
         assert b"/seal.v1.TeacherService/" + method in scene.wire("teacher", RECEIVED)
     assert all(b"seal_" in page for page in scene.metrics.values())
+    assert all(f"seal-{name}".encode() in scene.traces for name in NAMES)
 
 
 async def test_planted_leaks_are_found_in_every_place(tmp_path: Path, models: Models) -> None:
