@@ -20,6 +20,16 @@ READY = Gauge("seal_ready", "1 when the service answers its RPCs.")
 PHASE_SECONDS = Counter("seal_phase_seconds", "Time spent in heavy phases.", ["phase"])
 PHASE_WAIT_SECONDS = Counter("seal_phase_wait_seconds", "Time spent waiting for another heavy phase.", ["phase"])
 
+CERTIFICATE_EXPIRY = Gauge(
+    "seal_certificate_expiry_timestamp_seconds",
+    "When the certificate in use, and the last of the authorities that it trusts, expire.",
+    ["kind"],
+)
+CERTIFICATE_RELOAD_FAILURES = Counter(
+    "seal_certificate_reload_failures",
+    "Changed certificate files that could not be used; the last good ones were kept.",
+)
+
 
 @contextmanager
 def timed(phase: str) -> Iterator[None]:

@@ -22,6 +22,10 @@ from common.errors import InvalidConfig
 from common.metrics import READY, serve_metrics
 from common.rpc.interceptors import CallInterceptor
 from common.rpc.measured import MeasuringInterceptor
+from common.tls.credentials import server_credentials
+from common.tls.reloading import Reloader
+from common.tracing.exporting import start_tracing
+from common.tracing.server import server_interceptors
 
 Step = Callable[[], Awaitable[None]]
 MIB = 1 << 20
@@ -54,7 +58,12 @@ async def running(
     Raises InvalidConfig when the address cannot be had.
     """
     log = structlog.get_logger("server")
-    interceptors = [MeasuringInterceptor(service), CallInterceptor(config.default_deadline_seconds)]
+    reloader = Reloader(config.tls) if config.tls is not None else None
+    interceptors = [
+        *server_interceptors(config.tracing),
+        MeasuringInterceptor(service),
+        CallInterceptor(config.default_deadline_seconds),
+    ]
     server = grpc.aio.server(interceptors=interceptors, options=_options(config))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -64,13 +73,17 @@ async def running(
         names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
     try:
-        port = server.add_insecure_port(config.listen)
+        if reloader is None:
+            port = server.add_insecure_port(config.listen)
+        else:
+            port = server.add_secure_port(config.listen, server_credentials(reloader))
     except RuntimeError:
         raise InvalidConfig(f"listen: cannot listen at {config.listen}; is the port in use?") from None
     try:
         metrics = serve_metrics(config.metrics_listen)
     except OSError as error:
         raise InvalidConfig(f"metrics_listen: cannot listen at {config.metrics_listen}: {error.strerror}") from None
+    stop_tracing = start_tracing(config.tracing, service)
     await server.start()
     try:
         await start()
@@ -85,6 +98,7 @@ async def running(
         await stop()
         if metrics is not None:
             metrics.shutdown()
+        await stop_tracing()
         log.info("stopped")
 
 
