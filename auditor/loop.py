@@ -29,6 +29,7 @@ from auditor.crew import Crew, Winner, Work, expect_same_student, marked_again, 
 from auditor.evidence.filter import Reward, rest_em
 from auditor.evidence.splits import split
 from auditor.examiner import Examiner
+from auditor.feedback import context_bits, reward_values, told
 from auditor.finish import finish
 from auditor.journal import Journal, Kept
 from auditor.measuring import Measuring
@@ -37,7 +38,7 @@ from auditor.peers import KeptEdit, LearnOrder
 from auditor.policy.in_force import policy_model_in_force, rules_in_force
 from auditor.promotion import promote
 from auditor.regrading import expect_graders
-from auditor.tasks import Order, PromotionMode, Split, Task
+from auditor.tasks import FilterMode, Order, PromotionMode, Split, Task
 from auditor.traces import task_span, winners_span
 from auditor.trials import Trials, try_out
 from common.canonical import canonical_json, derive_seed, digest_bytes, digest_of
@@ -128,6 +129,7 @@ async def run_started(order: Order, crew: Crew) -> Kept[e.RunStarted]:
             rules=digest_bytes(rules).sha256,
             policy_model=crew.policy_model.identity if crew.policy_model else "",
             max_kept_per_context=crew.max_kept_per_context,
+            reward_levels=crew.reward_levels,
             teacher_software=teacher.software,
             student_software=student.software,
             auditor_software=crew.software,
@@ -190,16 +192,27 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
         if work.start.record.can_learn
         else "the teacher cannot learn"
     )
+    hears = settings.learn and work.start.record.can_learn
+    record = e.PolicyLearned.Record(feedback_bits=round_bits(work) if hears else 0.0)
     if skipped:
-        return e.PolicyLearned(round=round_, skipped=skipped)
+        return e.PolicyLearned(round=round_, skipped=skipped, record=record)
     rejected = (await work.crew.views.current()).rejected_by
-    kept = tuple(
+    kept = [
         KeptEdit(edit=winner.edit.digest, reward=winner.gain)
         for winner in winners
         if (work.order.run_id, winner.edit.digest.sha256) not in rejected
-    )
+    ]
     if not kept:
-        return e.PolicyLearned(round=round_, skipped="an operator rejected all that was kept")
+        return e.PolicyLearned(round=round_, skipped="an operator rejected all that was kept", record=record)
+    # The call travels in a trace that the first of them names: no order of merit there either.
+    in_order = sorted(winners, key=lambda winner: winner.edit.digest.sha256)
+    with winners_span("learn", work, round_, in_order):
+        return await teach(work, round_, told(kept, work.start.record.reward_levels), record)
+
+
+async def teach(work: Work, round_: int, kept: tuple[KeptEdit, ...], record: e.PolicyLearned.Record) -> e.PolicyLearned:
+    """policy <- SFT(policy, kept), by the teacher."""
+    settings = work.order.settings
     order = LearnOrder(
         request_id=work.journal.request_id("learn", [round_, [entry.edit.sha256 for entry in kept]]),
         kept=kept,
@@ -207,14 +220,33 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
         seed=derive_seed(settings.seed, "learn", round_),
     )
     try:
-        with timed("learning"), winners_span("learn", work, round_, winners):
+        with timed("learning"):
             policy = await work.crew.teacher.learn(order, work.journal.progress("learning", round_, ""))
     except (NotPossible, InvalidRequest) as error:
         if error.reason == "PEER_BROKE_CONTRACT":
             raise
         # A teacher that wrote nothing of these edits itself has nothing to learn from; the round stands all the same.
-        return e.PolicyLearned(round=round_, skipped=f"the teacher cannot: {error.reason}")
-    return e.PolicyLearned(round=round_, policy=policy, edits=tuple(entry.edit for entry in kept))
+        return e.PolicyLearned(round=round_, skipped=f"the teacher cannot: {error.reason}", record=record)
+    record = record.model_copy(update={"rewards": tuple(entry.reward for entry in kept)})
+    return e.PolicyLearned(round=round_, policy=policy, edits=tuple(entry.edit for entry in kept), record=record)
+
+
+def round_bits(work: Work) -> float:
+    """Upper bound, in bits, of what one round's feedback tells the teacher of all tasks' reward questions."""
+    settings, record = work.order.settings, work.start.record
+    places = record.max_kept_per_context
+    if settings.filter is FilterMode.TOP_K:
+        places = min(places, settings.top_k)
+    # Who ties for the last place gets one seed more (auditor/trials.py).
+    runs = settings.seeds + 1
+    return sum(
+        context_bits(
+            candidates=settings.candidates,
+            places=places,
+            values=reward_values(record.reward_levels, questions=len(split(task.tau).reward), runs=runs),
+        )
+        for task in work.order.tasks
+    )
 
 
 async def close_round(

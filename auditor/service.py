@@ -85,6 +85,7 @@ class Auditor:
             rules=rules,
             policy_model=policy_model,
             max_kept_per_context=config.filter.max_kept_per_context,
+            reward_levels=config.rewards.levels,
             software=software(PACKAGES),
             measures=measures,
             built_in=built_in,
