@@ -30,6 +30,7 @@ FORGETTING = Gauge("seal_forgetting", "Average forgetting of the live lineage, a
 RUNS = Counter("seal_runs", "Runs by how they ended.", ["state"])
 LIVE = Gauge("seal_live_generation", "Generation of the live alias when it was last moved or found.")
 PROMOTIONS = Counter("seal_promotions", "Moves of the live alias.", ["kind"])
+FEEDBACK_BITS = Gauge("seal_feedback_bits", "Most that the newest round can tell the teacher of tau, in bits.")
 LEDGER_SEQ = Gauge("seal_ledger_seq", "Number of the ledger's newest event.")
 # The chain's head is text; its first 48 bits fit a float exactly and betray a cut-off tail as well.
 LEDGER_HEAD = Gauge("seal_ledger_head", "First 12 hexadecimal digits of the newest event's hash, as a number.")
@@ -56,6 +57,8 @@ def observe(link: Link, event: e.Event) -> None:
             ANCHORS_CHANGED.set(event.changed)
         case e.SplitsSwapped():
             CROSS_SPLIT_GAP.set(event.gain_on_reward - event.reward)
+        case e.PolicyLearned() if event.record.feedback_bits is not None:
+            FEEDBACK_BITS.set(event.record.feedback_bits)
         case e.RoundFinished():
             if event.confirmed:
                 REWARD_GAP.set(event.mean_reward - event.mean_confirmation)

@@ -27,6 +27,8 @@ from common.rpc.measured import MeasuringInterceptor
 from common.rpc.probes import serve_health
 from common.tls.credentials import server_credentials
 from common.tls.reloading import Reloader
+from common.tracing.exporting import start_tracing
+from common.tracing.server import server_interceptors
 
 Step = Callable[[], Awaitable[None]]
 MIB = 1 << 20
@@ -71,6 +73,7 @@ async def running(
     port = _bind(server, config, reloader)
     async with AsyncExitStack() as after:
         after.callback(_metrics(config))
+        after.push_async_callback(start_tracing(config.tracing, service))
         probes = await serve_health(config.health_listen, checks)
         if probes is not None:
             after.push_async_callback(probes.stop, None)
@@ -95,7 +98,11 @@ async def running(
 
 def _interceptors(config: ServiceConfig, service: str) -> list[grpc.aio.ServerInterceptor]:
     """Outermost first: what is measured includes refusals, and nothing is counted of who may not call."""
-    around = [MeasuringInterceptor(service), CallInterceptor(config.default_deadline_seconds)]
+    around = [
+        *server_interceptors(config.tracing),
+        MeasuringInterceptor(service),
+        CallInterceptor(config.default_deadline_seconds),
+    ]
     authorization = [AuthorizationInterceptor(config.tls.trust_domain)] if config.tls is not None else []
     return [*around, *authorization, AdmissionInterceptor(config.limits)]
 

@@ -57,7 +57,7 @@ async def refusals() -> Refusals:
                 for kind in STRANGERS:
                     await _refused(found, services, rpc, kind, strangers[kind])
                 foreign = _credentials(_foreign(services, Path(folder)))
-                await _refused(found, services, rpc, "foreign trust domain", foreign, {grpc.StatusCode.UNAUTHENTICATED})
+                await _refused(found, services, rpc, "foreign trust domain", foreign)
                 for role in Role:
                     await _as_role(found, services, rpc, role)
             await _impostors(found, services)
