@@ -21,6 +21,7 @@ from common.config import ServiceConfig
 from common.errors import InvalidConfig
 from common.metrics import READY, serve_metrics
 from common.rpc.interceptors import CallInterceptor
+from common.rpc.measured import MeasuringInterceptor
 
 Step = Callable[[], Awaitable[None]]
 MIB = 1 << 20
@@ -53,7 +54,8 @@ async def running(
     Raises InvalidConfig when the address cannot be had.
     """
     log = structlog.get_logger("server")
-    server = grpc.aio.server(interceptors=[CallInterceptor(config.default_deadline_seconds)], options=_options(config))
+    interceptors = [MeasuringInterceptor(service), CallInterceptor(config.default_deadline_seconds)]
+    server = grpc.aio.server(interceptors=interceptors, options=_options(config))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     await checks.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
