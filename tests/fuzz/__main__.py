@@ -33,6 +33,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         outcome = asyncio.run(
             fuzz(folder, arguments.requests, seed=arguments.seed, services=tuple(arguments.services), tell=tell)
         )

@@ -30,8 +30,7 @@ class Corpus:
 
     def request(self, rpc: str, message: type[Message]) -> Message:
         """A request that breaks no limit; whether it can be carried out depends on what is stored by now."""
-        make = getattr(self, f"_{rpc}", dict)
-        said = make()
+        said: Any = getattr(self, f"_{rpc}", dict)()
         return ParseDict(said, message()) if isinstance(said, dict) else said
 
     def _id(self) -> str:

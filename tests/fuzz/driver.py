@@ -173,6 +173,8 @@ class Fuzzer:
             return False
         if await target.revived(child):
             self._findings.crashes += 1
+        if child.crashed:
+            # Whichever of the calls that were under way it was.
             self._findings.note("crash", rpc, data, f"{child.name} ended with {await child.ended()}")
         return child.crashed
 
@@ -194,8 +196,11 @@ class Fuzzer:
                 self._learn(rpc, answer)
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
-        except grpc.aio.UsageError:
-            # Another worker's crash closed the channel under this call.
+        except (grpc.aio.UsageError, asyncio.CancelledError):
+            # Another worker's crash closed the channel under this call; or this worker itself is called off.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
             return grpc.StatusCode.UNAVAILABLE, "the channel was closed"
         return grpc.StatusCode.OK, ""
 

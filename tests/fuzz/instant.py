@@ -26,7 +26,7 @@ from common.lora.render import ExampleRefused, Rendered
 from common.lora.residency import BASE_VERSION
 from common.lora.update import TrainedAdapter, TrainJob, fresh_spec, set_
 from common.models.config import ModelConfig
-from common.types import Conversation, Digest, Prompt, Progress, Recipe, Sampling, Software
+from common.types import Conversation, Digest, Progress, Prompt, Recipe, Sampling, Software
 from common.versions import FinishReason
 from teacher.generator import BASE, Completion, Draw, PromptTooLong
 from teacher.mstep import JOB_FILE, RESULT_FILE, MStepJob, MStepResult

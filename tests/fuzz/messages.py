@@ -33,7 +33,7 @@ class Maker:
 
     def anything(self, message: Message, depth: int = 0) -> None:
         """Fills a message: some fields are left out, some are plausible, some are not."""
-        for field in message.DESCRIPTOR.fields:
+        for field in fields_of(message):
             if self._draw.random() < 0.55:
                 self._put(message, field, depth)
 
@@ -41,9 +41,9 @@ class Maker:
         """Changes one to four places anywhere in a message."""
         for _ in range(self._draw.choice((1, 1, 1, 2, 4))):
             holder = self._draw.choice(list(_every(message)))
-            field = self._draw.choice(holder.DESCRIPTOR.fields) if holder.DESCRIPTOR.fields else None
-            if field is None:
+            if not (fields := fields_of(holder)):
                 continue
+            field = self._draw.choice(fields)
             if self._draw.random() < 0.25:
                 holder.ClearField(field.name)
             elif field.is_repeated and not _is_map(field) and self._draw.random() < 0.5:
@@ -96,7 +96,8 @@ class Maker:
                 entries.add() if length > max(LIST_LENGTHS) else self.anything(entries.add(), depth + 2)
 
     def _put_entry(self, message: Message, field: FieldDescriptor) -> None:
-        key, value = field.message_type.fields_by_name["key"], field.message_type.fields_by_name["value"]
+        entry: Any = field.message_type
+        key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
         entries: Any = getattr(message, field.name)
         if value.message_type is None:
             entries[self._value(key)] = self._value(value)
@@ -124,6 +125,11 @@ class Maker:
         copies = self._draw.choice((0, 2, 2, 70, 600 if len(kept) < 20 else 3))
         del entries[:]
         entries.extend([*kept[:place], *[kept[place]] * copies, *kept[place + 1 :]])
+
+
+def fields_of(message: Message) -> list[Any]:
+    """Descriptors of a message's fields: with upb, of another class than the one that is documented."""
+    return list(message.DESCRIPTOR.fields)
 
 
 def _every(message: Message) -> Iterable[Message]:

@@ -33,8 +33,7 @@ async def fuzz(
     tell: Callable[[int], None] = lambda _: None,
     stand_ins: dict[str, str] | None = None,
 ) -> Outcome:
-    """`stand_ins` names other children for services: the planted offenders."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Works in `folder`, which is there. `stand_ins` names other children for services: the planted offenders."""
     async with AsyncExitStack() as stack:
         peers: tuple[str, ...] = ()
         if "auditor" in services:

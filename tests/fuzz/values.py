@@ -8,13 +8,21 @@ from google.protobuf.descriptor import FieldDescriptor
 
 INT32_LIMITS = (-(2**31), 2**31 - 1)
 INT64_LIMITS = (-(2**63), 2**63 - 1)
-UNSIGNED_LIMITS = {FieldDescriptor.CPPTYPE_UINT32: 2**32 - 1, FieldDescriptor.CPPTYPE_UINT64: 2**64 - 1}
 
 WHOLE = (0, 1, -1, 2, 15, 16, 17, 63, 64, 65, 100, 101, 256, 1_000, 1_001, 1_024, 4_096, 10_000, 65_536, 10**9)
 REAL = (
     *(0.0, -0.0, 0.5, 1.0, -1.0, 0.9, 0.90001, 1.0000001, 2.0, 100.0, 1_024.0, 1e-12),
     *(float("nan"), float("inf"), float("-inf"), 5e-324, -5e-324, 1.7e308, -1.7e308, 3.4e39, 1e-320),
 )
+CHOICES: dict[int, tuple[object, ...]] = {
+    FieldDescriptor.CPPTYPE_BOOL: (False, True),
+    FieldDescriptor.CPPTYPE_FLOAT: REAL,
+    FieldDescriptor.CPPTYPE_DOUBLE: REAL,
+    FieldDescriptor.CPPTYPE_INT32: (*WHOLE, *INT32_LIMITS),
+    FieldDescriptor.CPPTYPE_INT64: (*WHOLE, *INT64_LIMITS),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 1, 1_000, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 1, 1_000, 2**64 - 1),
+}
 SHORT = (
     *("", " ", "\0", "a\0b", "\n", "\r\n", "\t", "\x1b[31mred", "\x7f", "-", ".", "..", "../../etc/passwd", "/", "\\"),
     *("\u202eright to left", "e\u0301", "\u00df", "\u0130", "\u0663", "\u00b2", "\u2028", "\ufeff", "\ufffd", "\uffff"),
@@ -64,20 +72,10 @@ def text(draw: random.Random) -> str:
 def scalar(field: FieldDescriptor, draw: random.Random) -> object:
     """Any value that the wire lets through in this field, sensible or not."""
     match field.cpp_type:
-        case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_BYTES:
-            return draw.randbytes(draw.choice((0, 1, 32, 1_000)))
         case FieldDescriptor.CPPTYPE_STRING:
-            return text(draw)
-        case FieldDescriptor.CPPTYPE_BOOL:
-            return draw.random() < 0.5
-        case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
-            return draw.choice(REAL)
-        case FieldDescriptor.CPPTYPE_ENUM:
+            return text(draw) if field.type == FieldDescriptor.TYPE_STRING else draw.randbytes(32)
+        case FieldDescriptor.CPPTYPE_ENUM if field.enum_type is not None:
             # Enums of proto3 are open: a number without a name arrives as it is.
             return draw.choice([*(value.number for value in field.enum_type.values), -1, 99, *INT32_LIMITS])
-        case FieldDescriptor.CPPTYPE_INT32:
-            return draw.choice((*WHOLE, *INT32_LIMITS))
-        case FieldDescriptor.CPPTYPE_INT64:
-            return draw.choice((*WHOLE, *INT64_LIMITS))
         case kind:
-            return draw.choice((0, 1, 1_000, UNSIGNED_LIMITS[kind]))
+            return draw.choice(CHOICES[kind])

@@ -28,7 +28,7 @@ class Child:
 
     @classmethod
     async def start(cls, name: str, arguments: Sequence[str], log: Path) -> Child:
-        """Starts `python ARGUMENTS` and waits for its first line. Raises RuntimeError with the end of its log."""
+        """Starts `python ARGUMENTS` and waits for its first line. Raises RuntimeError that names its log."""
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -41,7 +41,7 @@ class Child:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
         if not line:
-            raise RuntimeError(f"{name} did not start: {log.read_text()[-2_000:]}")
+            raise RuntimeError(f"{name} did not start; its log is {log}")
         return cls(name, process, json.loads(line), log)
 
     @property
