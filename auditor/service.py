@@ -23,6 +23,7 @@ from auditor.policy.rules_file import configured_rules
 from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.runs import Runs
+from auditor.spread_student import SpreadStudent
 from auditor.suite_files import built_in_suites
 from auditor.watch import Watchers
 from common.canonical import digest_of
@@ -50,6 +51,7 @@ class Auditor:
     quick_student: GrpcStudent
     _watchers: Watchers
     _channels: tuple[aio.Channel, ...]
+    _spread: SpreadStudent | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
@@ -66,7 +68,14 @@ class Auditor:
         graders = Graders(recorder, config.judges, config.commands)
         teacher_channel = open_channel(config.teacher.target, max_message_mib=config.max_message_mib)
         student_channel = open_channel(config.student.target, max_message_mib=config.max_message_mib)
-        student = GrpcStudent(student_channel, config.timeouts, config.retries)
+        anyone = GrpcStudent(student_channel, config.timeouts, config.retries)
+        student: GrpcStudent | SpreadStudent = anyone
+        if config.student.replicas != 1:
+            student = SpreadStudent.open(
+                config,
+                anyone,
+                lambda address, name: open_channel(address, max_message_mib=config.max_message_mib, authority=name),
+            )
         quick_student = GrpcStudent(
             student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
         )
@@ -98,6 +107,7 @@ class Auditor:
             quick_student=quick_student,
             _watchers=watchers,
             _channels=(teacher_channel, student_channel),
+            _spread=student if isinstance(student, SpreadStudent) else None,
         )
 
     async def start(self) -> None:
@@ -122,6 +132,8 @@ class Auditor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._spread is not None:
+            await self._spread.close()
         for channel in self._channels:
             await channel.close()
         await self.crew.graders.close()

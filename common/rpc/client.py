@@ -33,8 +33,11 @@ SERVICE_CONFIG = json.dumps(
 )
 
 
-def open_channel(target: str, *, max_message_mib: int = 32) -> grpc.aio.Channel:
-    """A channel to host:port (or dns:///name:port, balanced over all addresses). The caller closes it."""
+def open_channel(target: str, *, max_message_mib: int = 32, authority: str = "") -> grpc.aio.Channel:
+    """A channel to host:port (or dns:///name:port, balanced over all addresses). The caller closes it.
+
+    authority: the name that stands for the target where that is an address; a certificate is checked against it.
+    """
     return grpc.aio.insecure_channel(
         target,
         options=[
@@ -44,5 +47,6 @@ def open_channel(target: str, *, max_message_mib: int = 32) -> grpc.aio.Channel:
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.max_receive_message_length", max_message_mib * MIB),
             ("grpc.max_send_message_length", max_message_mib * MIB),
+            *([("grpc.default_authority", authority)] if authority else []),
         ],
     )
