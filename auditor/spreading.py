@@ -141,9 +141,10 @@ class Spread(Generic[OrderT]):
         for again in (False, True):
             try:
                 async for event in self._ask(self._means.client(replica), piece.order, progress):
-                    piece.begun, piece.breaks = True, 0
-                    self._away[replica.address] = 0
-                    self._queue.put_nowait(event)
+                    piece.begun = True
+                    if key_of(event) not in self._seen:
+                        piece.breaks = self._away[replica.address] = 0
+                        self._queue.put_nowait(event)
                 return
             except (Unavailable, Cancelled):
                 if again:
