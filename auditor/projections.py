@@ -73,7 +73,7 @@ class Projections:
         view = self.run(run_id)
         own = [edit for edit in self.edits if edit.run_id == run_id]
         if view.finished is not None:
-            return view.finished.model_copy(update={"last_seq": view.last_seq})
+            return view.finished.model_copy(update={"last_seq": view.last_seq, "ordered_by": view.ordered_by})
         return Run(
             run_id=run_id,
             state=view.state,
@@ -89,6 +89,7 @@ class Projections:
             last_seq=view.last_seq,
             start_version=view.start_version,
             live_version=view.live_version,
+            ordered_by=view.ordered_by,
         )
 
     def apply(self, link: Link) -> None:
@@ -98,7 +99,7 @@ class Projections:
         metrics.observe(link, event)
         if isinstance(event, e.RunRequested):
             self.runs[link.run_id] = RunView(
-                link.run_id, link.seq, event.content, event.settings, event.tasks, event.suites
+                link.run_id, link.seq, event.content, event.settings, event.tasks, event.suites, event.ordered_by
             )
         if link.run_id in self.runs:
             self.runs[link.run_id].last_seq = link.seq
