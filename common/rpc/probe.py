@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 def probe(target: str, service: str = "", *, seconds: float = 5.0) -> str:
     """What the port says: SERVING, NOT_SERVING, ..., or the status code with which it refuses to say."""
     with grpc.insecure_channel(target) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its types do not name its methods
         try:
             response = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
         except grpc.RpcError as error:
