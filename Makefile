@@ -9,7 +9,7 @@ ARGS ?=
 FAST := not model and not vllm and not e2e
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention run up test test-fast test-models lint format proto lock clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention run up test test-fast test-models lint format proto lock dashboards clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ format: $(INSTALLED) ## format the code
 
 proto: $(INSTALLED) ## write the generated contract anew
 	$(BIN)/python tools/generate_contract.py
+
+dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of tools/dashboards
+	$(BIN)/python -m tools.dashboards
 
 lock: ## resolve requirements/ anew (needs uv) [ARGS=]
 	tools/lock $(ARGS)

@@ -40,6 +40,17 @@ class FilterConfig(Config):
     max_kept_per_context: int = Field(default=10, ge=1, description="cap of kept edits a context and round")
 
 
+class RewardsConfig(Config):
+    """How much the teacher is told of rewards (docs/security.md)."""
+
+    levels: int = Field(
+        default=0,
+        ge=0,
+        le=1_000,
+        description="levels that rewards sent to the teacher are rounded up to; 1: kept or not alone; 0: exact",
+    )
+
+
 class AuditorConfig(ServiceConfig):
     listen: str = Field(default="127.0.0.1:50053", pattern=r"^[^\s]+:\d{1,5}$")
     metrics_listen: str = Field(default="127.0.0.1:9103", pattern=r"^$|^[^\s]+:\d{1,5}$")
@@ -53,6 +64,7 @@ class AuditorConfig(ServiceConfig):
     retries: Retries = Retries()
     settings: Settings = Field(default=Settings(), description="what a run takes where its request says nothing")
     filter: FilterConfig = FilterConfig()
+    rewards: RewardsConfig = RewardsConfig()
     policy: PolicyConfig = PolicyConfig()
     lm_eval: HarnessConfig = Field(default=HarnessConfig(), description="suites of lm-evaluation-harness")
     judges: dict[Name, JudgeConfig] = Field(default_factory=dict, description="language models that mark answers")

@@ -64,6 +64,7 @@ RUN_PROGRESS = _unknown("seal_run_last_progress_timestamp_seconds", "When a run 
 LIVE = Gauge("seal_live_generation", "Generation of the live alias when it was last moved or found.", registry=LEDGER)
 LIVE_VERSION = Gauge("seal_live_version_info", "1; the live version.", ["version"], registry=LEDGER)
 PROMOTIONS = Counter("seal_promotions", "Moves of the live alias, or where it was found.", ["kind"], registry=LEDGER)
+FEEDBACK_BITS = _unknown("seal_feedback_bits", "Most that the newest round can tell the teacher of tau, in bits.")
 LEDGER_SEQ = Gauge("seal_ledger_seq", "Number of the ledger's newest event.", registry=LEDGER)
 # The chain's head is text; its first 48 bits fit a float exactly and betray a cut-off tail as well.
 LEDGER_HEAD = Gauge(

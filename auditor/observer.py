@@ -53,6 +53,8 @@ class Observer:
                 m.ANCHORS_CHANGED.set(event.changed)
             case e.SplitsSwapped():
                 m.CROSS_SPLIT_GAP.set(event.gain_on_reward - event.reward)
+            case e.PolicyLearned() if event.record.feedback_bits is not None:
+                m.FEEDBACK_BITS.set(event.record.feedback_bits)
             case e.RoundFinished():
                 if event.confirmed:
                     m.REWARD_GAP.set(event.mean_reward - event.mean_confirmation)

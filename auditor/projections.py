@@ -75,7 +75,7 @@ class Projections:
         view = self.run(run_id)
         own = [edit for edit in self.edits if edit.run_id == run_id]
         if view.finished is not None:
-            return view.finished.model_copy(update={"last_seq": view.last_seq})
+            return view.finished.model_copy(update={"last_seq": view.last_seq, "ordered_by": view.ordered_by})
         return Run(
             run_id=run_id,
             state=view.state,
@@ -91,6 +91,7 @@ class Projections:
             last_seq=view.last_seq,
             start_version=view.start_version,
             live_version=view.live_version,
+            ordered_by=view.ordered_by,
         )
 
     def apply(self, link: Link) -> None:
@@ -100,7 +101,7 @@ class Projections:
         self._observer.observe(link, event)
         if isinstance(event, e.RunRequested):
             self.runs[link.run_id] = RunView(
-                link.run_id, link.seq, event.content, event.settings, event.tasks, event.suites
+                link.run_id, link.seq, event.content, event.settings, event.tasks, event.suites, event.ordered_by
             )
         if link.run_id in self.runs:
             self.runs[link.run_id].last_seq = link.seq

@@ -31,6 +31,7 @@ from common.canonical import digest_of
 from common.errors import SealError
 from common.rpc.client import open_channel
 from common.software import software
+from common.tracing.client import client_interceptors
 
 PACKAGES = ("seal-services", "grpcio", "protobuf", "pydantic", "sqlalchemy", "alembic")
 ONCE = Retries(attempts=1)
@@ -67,8 +68,10 @@ class Auditor:
         recorder = Recorder(Ledger.open(config.database), watchers)
         views = Views(recorder)
         graders = Graders(recorder, config.judges, config.commands)
-        teacher_channel = open_channel(config.teacher.target, max_message_mib=config.max_message_mib)
-        student_channel = open_channel(config.student.target, max_message_mib=config.max_message_mib)
+        tracing = client_interceptors(config.tracing)
+        size = config.max_message_mib
+        teacher_channel = open_channel(config.teacher.target, max_message_mib=size, interceptors=tracing)
+        student_channel = open_channel(config.student.target, max_message_mib=size, interceptors=tracing)
         student = GrpcStudent(student_channel, config.timeouts, config.retries)
         quick_student = GrpcStudent(
             student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
@@ -85,6 +88,7 @@ class Auditor:
             rules=rules,
             policy_model=policy_model,
             max_kept_per_context=config.filter.max_kept_per_context,
+            reward_levels=config.rewards.levels,
             software=software(PACKAGES),
             measures=measures,
             built_in=built_in,

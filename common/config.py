@@ -22,6 +22,7 @@ from common.errors import InvalidConfig
 from common.rpc.limits import CallLimits
 from common.settings import Config
 from common.tls.settings import TlsSettings
+from common.tracing.settings import TracingSettings
 
 __all__ = ["Config", "ServiceConfig", "load_config", "resolve"]
 
@@ -49,6 +50,7 @@ class ServiceConfig(Config):
     default_deadline_seconds: float = Field(
         default=7_200.0, gt=0, description="longest a call may take when its caller set no deadline"
     )
+    tracing: TracingSettings = Field(default=TracingSettings(), description="OpenTelemetry traces; off by default")
 
     @field_validator("tls")
     @classmethod

@@ -7,6 +7,7 @@ mutating call carries an id that makes a second try harmless.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import grpc
 
@@ -31,7 +32,7 @@ SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.2s",
                     "maxBackoff": "3s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
                 },
             }
         ],
@@ -41,7 +42,12 @@ SERVICE_CONFIG = json.dumps(
 
 
 def open_channel(
-    target: str, *, max_message_mib: int = 32, tls: TlsSettings | None = None, expects: Role | None = None
+    target: str,
+    *,
+    max_message_mib: int = 32,
+    tls: TlsSettings | None = None,
+    expects: Role | None = None,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
 ) -> grpc.aio.Channel:
     """A channel to host:port (or dns:///name:port, balanced over all addresses). The caller closes it.
 
@@ -58,12 +64,13 @@ def open_channel(
         ("grpc.max_send_message_length", max_message_mib * MIB),
     ]
     if tls is None:
-        return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
     if expects is not None:
         # gRPC compares the certificate's DNS SANs with the channel's authority; URI SANs it does not look at.
         options.append(("grpc.default_authority", Identity(expects).host(tls.trust_domain)))
 
     def dial(material: Material) -> grpc.aio.Channel:
-        return grpc.aio.secure_channel(target, channel_credentials(material), options=options)
+        credentials = channel_credentials(material)
+        return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors)
 
     return ReloadingChannel(Reloader(tls), dial)
