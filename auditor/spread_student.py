@@ -31,9 +31,9 @@ class SpreadStudent:
 
     @classmethod
     def open(
-        cls, config: AuditorConfig, anyone: GrpcStudent, open_address: Callable[[str, str], aio.Channel]
+        cls, config: AuditorConfig, anyone: GrpcStudent, open_address: Callable[[str], aio.Channel]
     ) -> SpreadStudent:
-        """`open_address`: a channel to an address (common/rpc/replicas.py)."""
+        """`open_address`: a channel to one replica (common/rpc/replicas.py)."""
         once = config.retries.model_copy(update={"attempts": 1})
         means = Spreading(
             replicas=Replicas(config.student.target, open_address),

@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grpc import aio
-
 from auditor.clients import GrpcStudent
 from auditor.config import AuditorConfig, StudentPeer
 from auditor.peers import TrainCandidate, TrainOrder
@@ -135,12 +133,9 @@ async def opened(replicas: Sequence[Replica]) -> AsyncIterator[SpreadStudent]:
     config = AuditorConfig(student=StudentPeer(target=target, replicas=0))
     config = config.model_copy(update={"retries": config.retries.model_copy(update={"attempts": 30})})
 
-    def open_address(address: str, name: str) -> aio.Channel:
-        return open_channel(address, authority=name)
-
     async with open_channel(target) as channel:
         anyone = GrpcStudent(channel, config.timeouts, config.retries)
-        student = SpreadStudent.open(config, anyone, open_address)
+        student = SpreadStudent.open(config, anyone, open_channel)
         try:
             yield student
         finally:

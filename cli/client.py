@@ -48,6 +48,10 @@ class NoAnswer(Failure):
         super().__init__(f"nothing answers at {target}", next_step, reason="UNAVAILABLE")
 
 
+class Refused(Failure):
+    """The auditor does not let this identity make this call."""
+
+
 def new_id(prefix: str) -> str:
     """A request id that no other call has."""
     return f"{prefix}-{uuid.uuid4().hex}"
@@ -69,6 +73,8 @@ def failure_of(error: grpc.RpcError, target: str) -> Failure:
         return NoAnswer(target)
     if getattr(error, "code", lambda: None)() is grpc.StatusCode.UNIMPLEMENTED:
         return Failure(f"what answers at {target} is no auditor of this release", "Check --auditor.")
+    if getattr(error, "code", lambda: None)() is grpc.StatusCode.PERMISSION_DENIED:
+        return Refused(remote.message, "Another identity may: choose it with its certificate.", reason=remote.reason)
     code = EXIT_USAGE if isinstance(remote, errors.InvalidRequest) else 1
     unnamed = [f"{key} {value}" for key, value in remote.ids.items() if value not in remote.message]
     what = (remote.message or remote.reason) + (f" ({', '.join(unnamed)})" if unnamed else "")

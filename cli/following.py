@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from cli.client import Auditor, auditor
+from cli.client import Auditor, Refused, auditor
 from cli.failure import Failure
 from cli.render import tables
 from cli.render.console import output
@@ -56,7 +56,7 @@ async def run_and_follow(target: str, request: RunRequest, *, detach: bool, as_j
             else:
                 output().print(f"Started {run.run_id}. Follow it with `seal watch {run.run_id}`.", markup=False)
             return
-        await _follow_and_sum_up(service, request.name, 0, as_json)
+        await follow_and_sum_up(service, request.name, 0, as_json)
 
 
 async def follow_command(target: str, run_id: str | None, *, after_seq: int, as_json: bool) -> None:
@@ -67,7 +67,7 @@ async def follow_command(target: str, run_id: str | None, *, after_seq: int, as_
             if not newest:
                 raise Failure("there is no run yet", "Start one with `seal run TASKS`.", reason="NOT_FOUND")
             run_id = newest[0].run_id
-        await _follow_and_sum_up(service, run_id, after_seq, as_json)
+        await follow_and_sum_up(service, run_id, after_seq, as_json)
 
 
 async def start(service: Auditor, request: RunRequest) -> pb.Run:
@@ -87,7 +87,8 @@ async def follow(service: Auditor, run_id: str, console: Console, *, after_seq: 
     return await service.run(run_id)
 
 
-async def _follow_and_sum_up(service: Auditor, run_id: str, after_seq: int, as_json: bool) -> None:
+async def follow_and_sum_up(service: Auditor, run_id: str, after_seq: int, as_json: bool) -> None:
+    """Shows a run to its end. Raises Failure if the run fails or is cancelled."""
     if as_json:
         async for event in watch(service, run_id, after_seq=after_seq):
             emit(event_object(event))
@@ -97,9 +98,19 @@ async def _follow_and_sum_up(service: Auditor, run_id: str, after_seq: int, as_j
         console.print(f"Run {run_id}", markup=False, style="bold")
         finished = await follow(service, run_id, console, after_seq=after_seq)
         tables.print_all(console, "", tables.run_summary(finished))
-        tables.print_all(console, tables.edits(await service.edits(run_id=run_id)))
-        console.print("More about an edit: seal show EDIT", style="dim")
+        await _list_edits(service, run_id, console)
     check_finished(finished)
+
+
+async def _list_edits(service: Auditor, run_id: str, console: Console) -> None:
+    """Whoever may start runs may not always read edits: a scheduler does without."""
+    try:
+        edits = await service.edits(run_id=run_id)
+    except Refused:
+        console.print(f"Its edits are an operator's to read: seal edits --run {run_id}", markup=False, style="dim")
+        return
+    tables.print_all(console, tables.edits(edits))
+    console.print("More about an edit: seal show EDIT", style="dim")
 
 
 def _task_name(request: RunRequest, position: int) -> str:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from cli.commands import decisions, demo, edits, question, runs, state, up, versions
+from cli.commands import certificates, decisions, demo, edits, question, runs, state, up, versions
 from cli.failure import EXIT_FAILED, Failure
 
+PACKAGE = "seal-services"
 EPILOG = "Commands explain themselves: seal run --help"
 
 app = typer.Typer(
@@ -26,8 +28,24 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    """Prints the release and ends; the generated contract and the services are of the same one."""
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"seal {version(PACKAGE)}")
+        except PackageNotFoundError:
+            print("seal (a source tree that is not installed)")
+        raise typer.Exit
+
+
 @app.callback()
-def seal() -> None:
+def seal(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the release and exit.")
+    ] = False,
+) -> None:
     """A language model that keeps itself up to date, safely.
 
     A teacher proposes training examples for a document, a student trains an adapter on each, an auditor asks
@@ -44,7 +62,7 @@ def seal() -> None:
     """
 
 
-for module in (up, runs, edits, question, versions, decisions, state, demo):
+for module in (up, runs, edits, question, versions, decisions, state, demo, certificates):
     module.register(app)
 
 

@@ -125,6 +125,10 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
         typer.Option("--accept-drift", help="Measure anew though the base moved.", rich_help_panel=JUDGEMENT),
     ] = None,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="A name of your own for the run.")] = None,
+    changed_since: Annotated[
+        Path | None,
+        typer.Option(metavar="STATE", help="Only documents that changed since this file says they were run."),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return; see `seal watch`.")] = False,
     auditor: AuditorOption = DEFAULT_AUDITOR,
     as_json: JsonOption = False,
@@ -139,14 +143,17 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
       seal run examples/support
       seal run notes.yaml --rounds 2 --candidates 5 --promotion sequential
       seal run passages.json --limit 3 --json | jq -c .type
+      seal run documents --changed-since state.json
     """
+    from cli.changes import run_changed, usable_together
     from cli.execute import execute
     from cli.following import RunRequest, run_and_follow
     from cli.settings import RunChoices, run_settings
     from cli.taskfiles import load_suites, load_tasks
 
+    usable_together(changed_since, run_id=run_id, detach=detach)
     request = RunRequest(
-        tasks=load_tasks(tasks, limit=limit),
+        tasks=load_tasks(tasks, limit=None if changed_since else limit),
         suites=load_suites(suite_file or []),
         settings=run_settings(
             RunChoices(
@@ -181,6 +188,13 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
         ),
         run_id=run_id,
     )
+    if changed_since is not None:
+        execute(
+            run_changed(auditor, request, changed_since, limit=limit, as_json=as_json),
+            interrupted="stopped watching; the run goes on if it was started",
+            next_step="The same command attaches to it, and only then are its documents noted.",
+        )
+        return
     execute(
         run_and_follow(auditor, request, detach=detach, as_json=as_json),
         interrupted=f"stopped watching; run {request.name} goes on if it was started",

@@ -1,7 +1,7 @@
 """The replicas behind one name: an address and a channel each, so that a caller can say which of them does what.
 
 gRPC's round robin picks an address a call, which leaves some idle where calls are few and long. Names are resolved
-again as time goes by: replicas come and go. Certificates are still checked against the name, never the address.
+again as time goes by: replicas come and go. Whoever opens the channels says whose certificates they accept.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Replica:
 
 
 class Replicas:
-    """`open_address` opens a channel to one address, given also the name that the address was found under."""
+    """`open_address` opens a channel to one address, given as a target."""
 
     def __init__(
-        self, target: str, open_address: Callable[[str, str], aio.Channel], *, refresh_seconds: float = 5.0
+        self, target: str, open_address: Callable[[str], aio.Channel], *, refresh_seconds: float = 5.0
     ) -> None:
         self._target = target
         self._open = open_address
@@ -73,17 +73,12 @@ class Replicas:
             # A name server that is away takes no replica away: those that are gone say so themselves.
             return
         for address in addresses - self._found.keys():
-            self._found[address] = Replica(address, self._open(address, name_of(self._target)))
+            self._found[address] = Replica(address, self._open(address))
         self._leaving += [self._found.pop(address) for address in self._found.keys() - addresses]
         idle = [replica for replica in self._leaving if not replica.in_flight]
         self._leaving = [replica for replica in self._leaving if replica.in_flight]
         for replica in idle:
             await replica.channel.close()
-
-
-def name_of(target: str) -> str:
-    """The host:port that a target's addresses are found under; empty where it consists of addresses itself."""
-    return "" if target.startswith(LITERALS) else target.removeprefix(DNS)
 
 
 async def addresses_of(target: str) -> set[str]:
@@ -94,7 +89,7 @@ async def addresses_of(target: str) -> set[str]:
     for scheme in LITERALS:
         if target.startswith(scheme):
             return {scheme + address for address in target.removeprefix(scheme).split(",")}
-    host, _, port = name_of(target).rpartition(":")
+    host, _, port = target.removeprefix(DNS).rpartition(":")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,9 @@ def test_an_unknown_command_is_wrong_usage(seal: Seal) -> None:
     outcome = seal("teach")
     assert outcome.code == 2
     assert "teach" in outcome.err
+
+
+def test_the_version_is_the_packages(seal: Seal) -> None:
+    outcome = seal("--version")
+    assert outcome.code == 0
+    assert outcome.out.strip() == f"seal {metadata.version('seal-services')}"
