@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from grpc import aio
@@ -25,6 +26,7 @@ from auditor.recorder import Recorder
 from auditor.runs import Runs
 from auditor.suite_files import built_in_suites
 from auditor.watch import Watchers
+from common.boundary.identities import Role
 from common.canonical import digest_of
 from common.errors import SealError
 from common.rpc.client import open_channel
@@ -66,9 +68,9 @@ class Auditor:
         views = Views(recorder)
         graders = Graders(recorder, config.judges, config.commands)
         tracing = client_interceptors(config.tracing)
-        size = config.max_message_mib
-        teacher_channel = open_channel(config.teacher.target, max_message_mib=size, interceptors=tracing)
-        student_channel = open_channel(config.student.target, max_message_mib=size, interceptors=tracing)
+        dial = partial(open_channel, max_message_mib=config.max_message_mib, tls=config.tls, interceptors=tracing)
+        teacher_channel = dial(config.teacher.target, expects=Role.TEACHER)
+        student_channel = dial(config.student.target, expects=Role.STUDENT)
         student = GrpcStudent(student_channel, config.timeouts, config.retries)
         quick_student = GrpcStudent(
             student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
