@@ -29,6 +29,7 @@ from auditor.runs import Runs
 from auditor.spread_student import SpreadStudent
 from auditor.suite_files import built_in_suites
 from auditor.watch import Watchers
+from common.boundary.identities import Role
 from common.canonical import digest_of
 from common.errors import SealError
 from common.rpc.client import open_channel
@@ -72,12 +73,12 @@ class Auditor:
         views = Views(recorder)
         graders = Graders(recorder, config.judges, config.commands)
         tracing = client_interceptors(config.tracing)
-        size = config.max_message_mib
-        teacher_channel = open_channel(config.teacher.target, max_message_mib=size, interceptors=tracing)
-        open_student = partial(open_channel, max_message_mib=size, interceptors=tracing)
-        student_channel = open_student(config.student.target)
+        dial = partial(open_channel, max_message_mib=config.max_message_mib, tls=config.tls, interceptors=tracing)
+        teacher_channel = dial(config.teacher.target, expects=Role.TEACHER)
+        dial_student = partial(dial, expects=Role.STUDENT)
+        student_channel = dial_student(config.student.target)
         anyone = GrpcStudent(student_channel, config.timeouts, config.retries)
-        spread = SpreadStudent.open(config, anyone, open_student) if config.student.replicas != 1 else None
+        spread = SpreadStudent.open(config, anyone, dial_student) if config.student.replicas != 1 else None
         quick_student = GrpcStudent(
             student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
         )
