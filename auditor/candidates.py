@@ -17,10 +17,12 @@ from auditor.gates.screening import format_gate, policy_gate
 from auditor.peers import FailedProposal, ProposalOrder, ProposedEdit
 from auditor.policy.reading import Opinion, read_by_model
 from auditor.tasks import Task
+from auditor.traces import note_gates
 from common.canonical import canonical_json, derive_seed, digest_of
 from common.edits import check_edit, edit_bytes
 from common.errors import InvalidRequest
 from common.metrics import timed
+from common.tracing import note, span
 from common.types import SelfEdit
 
 log = structlog.get_logger("screening")
@@ -42,7 +44,7 @@ async def propose(work: Work, opened: e.RoundStarted, task: Task) -> list[e.Edit
             policy_version=opened.policy_version,
             recipe=settings.recipe,
         )
-        with timed("proposing"):
+        with timed("proposing"), span("propose", candidates=len(open_indexes), policy=opened.policy_version):
             progress = journal.progress("proposing", opened.round, task.task_id)
             async for answer in work.crew.teacher.propose(order, progress):
                 if answer.index in open_indexes:
@@ -82,6 +84,7 @@ async def record_proposal(
         ),
     )
     await work.journal.record(step, event, (edit_bytes(answer.edit), origin))
+    note("proposed", edit=answer.edit.digest.sha256, examples=event.examples)
 
 
 def proposal_seed(work: Work, opened: e.RoundStarted, task: Task) -> int:
@@ -131,4 +134,5 @@ async def screen(work: Work, round_: int, task: Task, proposed: Sequence[e.EditP
                 record=e.EditScreened.Record(said=said),
             )
             await work.journal.record(step, screened, (said,) if said else ())
+            note_gates([gates[event.index]], edit=event.edit.sha256)
     return list(passed.values())

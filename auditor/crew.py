@@ -41,6 +41,8 @@ class Crew:
     policy_model: PolicyModel | None
     max_kept_per_context: int
     software: Software
+    # Of rewards as the teacher hears of them; 0: exact.
+    reward_levels: int = 0
     # By suite id: what marks suites that the auditor does not mark itself.
     measures: Mapping[str, Measure] = field(default_factory=dict)
     # Asked for drift where a run's own suites have no questions.

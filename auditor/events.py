@@ -30,6 +30,8 @@ class RunRequested(Event):
     content: Sha256
     tasks: tuple[NamedPayload, ...]
     suites: tuple[NamedPayload, ...] = ()
+    # Empty in ledgers from before callers had identities.
+    ordered_by: str = ""
 
 
 class PayloadErased(Event):
@@ -64,6 +66,7 @@ class RunStarted(Event):
         # PolicyModel.identity; empty: none.
         policy_model: str = ""
         max_kept_per_context: int = 10
+        reward_levels: int = 0
         teacher_software: Software = Software()
         student_software: Software = Software()
         auditor_software: Software = Software()
@@ -362,11 +365,20 @@ class LiveFound(Event):
 
 
 class PolicyLearned(Event):
+    """What the teacher was told of the round, and what it made of it."""
+
+    class Record(Domain):
+        # Most that this round's message, sent or not, can tell the teacher of tau; older ledgers do not say.
+        feedback_bits: float | None = None
+        # As they were sent, in the order of `edits`.
+        rewards: tuple[float, ...] = ()
+
     kind: ClassVar[str] = "policy_learned"
     round: int
     policy: Policy | None = None
     edits: tuple[Digest, ...] = ()
     skipped: str = ""
+    record: Record = Record()
 
 
 class RoundFinished(Event):

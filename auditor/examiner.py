@@ -27,6 +27,7 @@ from auditor.recorder import Recorder
 from common.canonical import digest_of
 from common.errors import NotPossible
 from common.lora.proof import Liveness, LivenessProof
+from common.tracing import span
 from common.types import Prompt, Sampling
 from common.versions import AnswerPurpose, ScoredContinuation
 
@@ -119,7 +120,8 @@ class Examiner:
             for version, said in given.items()
         }
         every = [submission for paper in papers.values() for part in paper for submission in part]
-        scores = iter(await self._graders.mark(every))
+        with span("grade", answers=len(every)):
+            scores = iter(await self._graders.mark(every))
         return {
             version: {
                 group.name: marked(group, part, list(islice(scores, len(part))))
@@ -141,7 +143,9 @@ class Examiner:
                 *(self._choose(part, some_versions, progress) for part in batches(choices, MAX_CONTINUATIONS)),
             ]
             for call in calls:
-                for version, proof in (await call).items():
+                with span("answer", questions=len(questions), versions=some_versions):
+                    found = await call
+                for version, proof in found.items():
                     if version not in proofs or proofs[version].liveness is not Liveness.INVALID:
                         proofs[version] = proof
         return proofs

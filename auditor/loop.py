@@ -29,6 +29,7 @@ from auditor.crew import Crew, Winner, Work, expect_same_student, marked_again, 
 from auditor.evidence.filter import Reward, rest_em
 from auditor.evidence.splits import split
 from auditor.examiner import Examiner
+from auditor.feedback import context_bits, reward_values, told
 from auditor.finish import finish
 from auditor.journal import Journal, Kept
 from auditor.measuring import Measuring
@@ -37,11 +38,13 @@ from auditor.peers import KeptEdit, LearnOrder
 from auditor.policy.in_force import policy_model_in_force, rules_in_force
 from auditor.promotion import promote
 from auditor.regrading import expect_graders
-from auditor.tasks import Order, PromotionMode, Split, Task
+from auditor.tasks import FilterMode, Order, PromotionMode, Split, Task
+from auditor.traces import task_span, winners_span
 from auditor.trials import Trials, try_out
 from common.canonical import canonical_json, derive_seed, digest_bytes, digest_of
 from common.errors import InvalidRequest, NotPossible
 from common.metrics import timed
+from common.tracing import note, span
 
 
 async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
@@ -54,16 +57,17 @@ async def run_loop(order: Order, crew: Crew, journal: Journal) -> None:
         winners: list[Winner] = []
         raced: list[Trials] = []
         for task in order.tasks:
-            tau = split(task.tau)
-            reward_questions = of_task(task, Split.REWARD, tau.reward)
-            holdout_questions = of_task(task, Split.HOLDOUT, tau.holdout)
-            baseline = await score_baseline(work, round_, theta, [reward_questions, holdout_questions])
-            proposed = await propose(work, opened, task)
-            self_edits = await screen(work, round_, task, proposed)
-            trials = await try_out(work, opened, task, self_edits, baseline)
-            raced.append(trials)
-            name = f"{round_}/{task.task_id}/filter"
-            verdicts = await journal.step(name, partial(keep, work, round_, task, trials.rewards))
+            with task_span(work, round_, task):
+                tau = split(task.tau)
+                reward_questions = of_task(task, Split.REWARD, tau.reward)
+                holdout_questions = of_task(task, Split.HOLDOUT, tau.holdout)
+                baseline = await score_baseline(work, round_, theta, [reward_questions, holdout_questions])
+                proposed = await propose(work, opened, task)
+                self_edits = await screen(work, round_, task, proposed)
+                trials = await try_out(work, opened, task, self_edits, baseline)
+                raced.append(trials)
+                name = f"{round_}/{task.task_id}/filter"
+                verdicts = await journal.step(name, partial(keep, work, round_, task, trials.rewards))
             kept = {verdict.edit.sha256: verdict.gain for verdict in verdicts.verdicts if verdict.kept}
             by_digest = {self_edit.digest.sha256: self_edit for self_edit in self_edits}
             winners += [Winner(by_digest[name], task, gain) for name, gain in kept.items()]
@@ -125,6 +129,7 @@ async def run_started(order: Order, crew: Crew) -> Kept[e.RunStarted]:
             rules=digest_bytes(rules).sha256,
             policy_model=crew.policy_model.identity if crew.policy_model else "",
             max_kept_per_context=crew.max_kept_per_context,
+            reward_levels=crew.reward_levels,
             teacher_software=teacher.software,
             student_software=student.software,
             auditor_software=crew.software,
@@ -150,7 +155,7 @@ async def score_baseline(work: Work, round_: int, theta: str, groups: Sequence[G
         async def compute(group: Group = group) -> Kept[e.VersionScored]:
             progress = work.journal.progress("answering", round_, group.task_id)
             asked = [group for group in groups if group.items]
-            with timed("answering"):
+            with timed("answering"), span("baseline", version=theta):
                 paper = (await work.examiner.examine([theta], asked, progress))[theta]
             return scored(theta, paper.result(group), paper.cached, "baseline")
 
@@ -170,6 +175,8 @@ async def keep(work: Work, round_: int, task: Task, rewards: Sequence[Reward]) -
         level=settings.level,
         by_lower_bound=settings.filter_by_lower_bound,
     )
+    for verdict in verdicts:
+        note("verdict", edit=verdict.edit.sha256, kept=verdict.kept, gain=verdict.gain)
     return e.FilterDecided(round=round_, task_id=task.task_id, verdicts=verdicts)
 
 
@@ -185,16 +192,27 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
         if work.start.record.can_learn
         else "the teacher cannot learn"
     )
+    hears = settings.learn and work.start.record.can_learn
+    record = e.PolicyLearned.Record(feedback_bits=round_bits(work) if hears else 0.0)
     if skipped:
-        return e.PolicyLearned(round=round_, skipped=skipped)
+        return e.PolicyLearned(round=round_, skipped=skipped, record=record)
     rejected = (await work.crew.views.current()).rejected_by
-    kept = tuple(
+    kept = [
         KeptEdit(edit=winner.edit.digest, reward=winner.gain)
         for winner in winners
         if (work.order.run_id, winner.edit.digest.sha256) not in rejected
-    )
+    ]
     if not kept:
-        return e.PolicyLearned(round=round_, skipped="an operator rejected all that was kept")
+        return e.PolicyLearned(round=round_, skipped="an operator rejected all that was kept", record=record)
+    # The call travels in a trace that the first of them names: no order of merit there either.
+    in_order = sorted(winners, key=lambda winner: winner.edit.digest.sha256)
+    with winners_span("learn", work, round_, in_order):
+        return await teach(work, round_, told(kept, work.start.record.reward_levels), record)
+
+
+async def teach(work: Work, round_: int, kept: tuple[KeptEdit, ...], record: e.PolicyLearned.Record) -> e.PolicyLearned:
+    """policy <- SFT(policy, kept), by the teacher."""
+    settings = work.order.settings
     order = LearnOrder(
         request_id=work.journal.request_id("learn", [round_, [entry.edit.sha256 for entry in kept]]),
         kept=kept,
@@ -208,8 +226,27 @@ async def learn(work: Work, round_: int, winners: Sequence[Winner]) -> e.PolicyL
         if error.reason == "PEER_BROKE_CONTRACT":
             raise
         # A teacher that wrote nothing of these edits itself has nothing to learn from; the round stands all the same.
-        return e.PolicyLearned(round=round_, skipped=f"the teacher cannot: {error.reason}")
-    return e.PolicyLearned(round=round_, policy=policy, edits=tuple(entry.edit for entry in kept))
+        return e.PolicyLearned(round=round_, skipped=f"the teacher cannot: {error.reason}", record=record)
+    record = record.model_copy(update={"rewards": tuple(entry.reward for entry in kept)})
+    return e.PolicyLearned(round=round_, policy=policy, edits=tuple(entry.edit for entry in kept), record=record)
+
+
+def round_bits(work: Work) -> float:
+    """Upper bound, in bits, of what one round's feedback tells the teacher of all tasks' reward questions."""
+    settings, record = work.order.settings, work.start.record
+    places = record.max_kept_per_context
+    if settings.filter is FilterMode.TOP_K:
+        places = min(places, settings.top_k)
+    # Who ties for the last place gets one seed more (auditor/trials.py).
+    runs = settings.seeds + 1
+    return sum(
+        context_bits(
+            candidates=settings.candidates,
+            places=places,
+            values=reward_values(record.reward_levels, questions=len(split(task.tau).reward), runs=runs),
+        )
+        for task in work.order.tasks
+    )
 
 
 async def close_round(

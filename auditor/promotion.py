@@ -28,10 +28,12 @@ from auditor.peers import LIVE, AliasOrder, TrainCandidate, TrainOrder
 from auditor.pooling import pool, tests_of, undecided
 from auditor.ports import Student
 from auditor.tasks import PromotionMode
+from auditor.traces import note_gates, winners_span
 from common.canonical import derive_seed
 from common.edits import edit_bytes
 from common.errors import StaleGeneration
 from common.metrics import timed
+from common.tracing import span
 from common.types import SelfEdit
 from common.versions import FailedCandidate, Replay, Version
 
@@ -96,11 +98,12 @@ async def carry_out(work: Work, update: Update) -> e.UpdateJudged:
     Returns the judgement of the whole update.
     """
     tried: dict[float, Outcome] = {}
-    whole = judged = await try_out(work, update, WHOLE, tried)
-    while not judged.final:
-        tried[judged.scale] = outcome_of(judged.gates)
-        judged = await try_out(work, update, judged.next_scale, tried)
-    await audit(work, name_of(update), whole, update.winners)
+    with winners_span("update", work, update.round, update.winners, edit=update.edit.digest):
+        whole = judged = await try_out(work, update, WHOLE, tried)
+        while not judged.final:
+            tried[judged.scale] = outcome_of(judged.gates)
+            judged = await try_out(work, update, judged.next_scale, tried)
+        await audit(work, name_of(update), whole, update.winners)
     return whole
 
 
@@ -119,9 +122,12 @@ async def try_out(work: Work, update: Update, scale: float, tried: Mapping[float
     assert isinstance(trained, e.UpdateTrained)
     case = Case(trained, update.winners, update.tested, update.pooled, tried)
     name = f"{name}/again" if scale in tried else name
-    judged = await journal.step(f"{name}/judge", partial(judge, work, case))
+    with span("judge", version=trained.version.version, scale=scale):
+        judged = await journal.step(f"{name}/judge", partial(judge, work, case))
+        note_gates(judged.gates)
     if judged.accepted:
-        moved = await go_live(work, name, trained, judged)
+        with span("promote", version=trained.version.version):
+            moved = await go_live(work, name, trained, judged)
         if isinstance(moved, e.UpdateJudged):
             return moved
     return judged
@@ -140,7 +146,7 @@ async def train_alone(work: Work, update: Update, scale: float) -> Kept[e.Event]
     first = order.candidates[0]
     made: dict[str, Version] = {}
     reasons: dict[str, str] = {}
-    with timed("training"):
+    with timed("training"), span("train alone", candidates=len(order.candidates), parent=live.version, scale=scale):
         async for answer in work.crew.student.train(order, work.journal.progress("training", update.round, "")):
             if isinstance(answer, FailedCandidate):
                 reasons[answer.candidate_id] = answer.reason

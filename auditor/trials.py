@@ -21,6 +21,7 @@ from auditor.tasks import FilterMode, Task
 from common.canonical import derive_seed
 from common.lora.proof import Liveness
 from common.metrics import timed
+from common.tracing import note, span
 from common.types import Digest, SelfEdit
 from common.versions import FailedCandidate, TrainedCandidate
 
@@ -148,12 +149,15 @@ async def train(
             parent_version=opened.parent_version,
             candidates=tuple(batch),
         )
-        with timed("training"):
+        edits = list(dict.fromkeys(candidate.edit.digest.sha256 for candidate in batch))
+        with timed("training"), span("train", candidates=len(batch), edits=edits, parent=opened.parent_version):
             progress = journal.progress("training", round_, task.task_id)
             async for answer in work.crew.student.train(order, progress):
                 if answer.candidate_id in candidates and journal.done(f"{base}/{answer.candidate_id}") is None:
                     event = trained(round_, task, candidates[answer.candidate_id], answer)
                     await journal.record(f"{base}/{answer.candidate_id}", event)
+                    sound = isinstance(event, e.CandidateTrained)
+                    note("trained", edit=event.edit.sha256, seed=event.seed, sound=sound)
         for candidate in batch:
             if journal.done(f"{base}/{candidate.candidate_id}") is None:
                 lost = FailedCandidate(candidate_id=candidate.candidate_id, reason="NOT_ANSWERED")
@@ -195,8 +199,8 @@ async def score(
     steps = {f"{round_}/{task_id}/score/{adapter.edit.sha256}:{adapter.seed}": adapter for adapter in adapters}
     todo = {step: adapter for step, adapter in steps.items() if journal.done(step) is None}
     if todo:
-        with timed("answering"):
-            versions = list(dict.fromkeys(adapter.version.version for adapter in todo.values()))
+        versions = list(dict.fromkeys(adapter.version.version for adapter in todo.values()))
+        with timed("answering"), span("score", versions=versions):
             progress = journal.progress("answering", round_, task_id)
             papers = await work.examiner.examine(versions, [baseline.group], progress)
         for step, adapter in todo.items():
@@ -218,6 +222,7 @@ async def score(
                 ),
             )
             await journal.record(step, event, answers_of(comparisons))
+            note("scored", edit=adapter.edit.sha256, version=paper.version, gain=after.score.mean - baseline.score.mean)
     done = [journal.done(step) for step in steps]
     results = [result for result in done if isinstance(result, e.CandidateScored)]
     return [reward_of(self_edit, results, baseline) for self_edit in self_edits]

@@ -7,6 +7,7 @@ generation.top_p=0.9`. `--print-config` shows what came out.
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from common.convert import violations_of
 from common.errors import InvalidConfig
+from common.rpc.limits import CallLimits
+from common.settings import Config
+from common.tls.settings import TlsSettings
+from common.tracing.settings import TracingSettings
 
+__all__ = ["Config", "ServiceConfig", "load_config", "resolve"]
 
-class Config(BaseModel):
-    """Base of every configuration object: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+ADDRESS = r"^[^\s]+:\d{1,5}$"
 
 
 class ServiceConfig(Config):
@@ -33,6 +36,13 @@ class ServiceConfig(Config):
     metrics_listen: str = Field(
         default="", pattern=r"^$|^[^\s]+:\d{1,5}$", description="host:port of Prometheus metrics; empty: none"
     )
+    health_listen: str = Field(
+        default="",
+        pattern=rf"^$|{ADDRESS}",
+        description="host:port that answers grpc.health.v1 in plain text and nothing else, for probes; empty: none",
+    )
+    tls: TlsSettings | None = Field(default=None, description="mutual TLS; left out: plain text, on loopback alone")
+    limits: CallLimits = Field(default=CallLimits(), description="what callers may ask of the service at once")
     reflection: bool = Field(default=False, description="answer gRPC server reflection")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     grace_seconds: float = Field(default=10.0, ge=0, le=600, description="time for calls to end at shutdown")
@@ -40,6 +50,27 @@ class ServiceConfig(Config):
     default_deadline_seconds: float = Field(
         default=7_200.0, gt=0, description="longest a call may take when its caller set no deadline"
     )
+    tracing: TracingSettings = Field(default=TracingSettings(), description="OpenTelemetry traces; off by default")
+
+    @field_validator("tls")
+    @classmethod
+    def _plain_text_stays_here(cls, tls: TlsSettings | None, info: ValidationInfo) -> TlsSettings | None:
+        listen = info.data.get("listen", "")
+        if tls is None and listen and not is_loopback(listen.rpartition(":")[0]):
+            raise ValueError(
+                f"listen is {listen}, which other machines reach, and that takes mutual TLS: set tls.certificate,"
+                " tls.key and tls.ca (`seal certificates FOLDER` makes some), or listen at 127.0.0.1"
+            )
+        return tls
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`. A name other than localhost is taken for another machine's."""
+    bare = host.strip("[]")
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return bare == "localhost"
 
 
 ConfigT = TypeVar("ConfigT", bound=ServiceConfig)

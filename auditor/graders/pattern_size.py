@@ -1,7 +1,7 @@
 """How long a regular expression becomes when its counted repeats are written out: `(ab){3}` is ababab.
 
-The `regex` module writes them out when it compiles, at about 250 bytes a character: nine characters of a key, a{9999999},
-take gigabytes. auditor/keys.py refuses what is over the limit before it is compiled.
+The `regex` module writes them out when it compiles, at about 250 bytes a character: the key a{9999999} takes gigabytes.
+auditor/keys.py refuses what is over the limit before it is compiled.
 """
 
 from __future__ import annotations

@@ -44,6 +44,10 @@ class Identity:
     def uri(self, trust_domain: str) -> str:
         return f"{SCHEME}{trust_domain}/{self}"
 
+    def host(self, trust_domain: str) -> str:
+        """The DNS SAN by which a client knows a server: gRPC compares hosts, not URIs. It names the role alone."""
+        return f"{self.role}.{trust_domain}"
+
     @classmethod
     def of_uri(cls, uri: str, trust_domain: str) -> Self | None:
         """The identity that a URI SAN names; None for another trust domain and for what is no identity of ours."""

@@ -24,6 +24,7 @@ from common.edits import make_edit
 from common.errors import Conflict, Expired, NotFound, NotPossible, StaleGeneration
 from common.prompting import question_and_answer
 from common.rpc.server import running
+from common.tracing import TracingSettings
 from common.types import Digest, Recipe, SelfEdit, TaskKind
 
 UNKNOWN = "I do not know."
@@ -374,9 +375,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def on_stage(teacher: ScriptedTeacher, student: ScriptedStudent) -> AsyncIterator[Stage]:
+async def on_stage(
+    teacher: ScriptedTeacher, student: ScriptedStudent, *, tracing: TracingSettings | None = None
+) -> AsyncIterator[Stage]:
     """Both behind real gRPC servers on free ports."""
-    config = ServiceConfig(listen="127.0.0.1:0", grace_seconds=0)
+    config = ServiceConfig(listen="127.0.0.1:0", grace_seconds=0, tracing=tracing or TracingSettings())
     async with AsyncExitStack() as stack:
         teaching = await stack.enter_async_context(
             running(
