@@ -6,10 +6,10 @@ DEMO_DATA ?= $(if $(DATA),$(DATA),examples/support)
 RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
 SEED ?= 0
 ARGS ?=
-FAST := not model and not vllm and not e2e
+FAST := not model and not vllm and not e2e and not images
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention run up test test-fast test-models lint format proto lock dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models lint format proto lock lock-images images dashboards clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ bench-auditor: $(INSTALLED) ## how often the auditor's judgement is wrong, on si
 bench-retention: $(INSTALLED) ## what is learned and forgotten over eight passages, ours and as published; hours, resumable [DATA= EDITS= ARGS=]
 	@$(BIN)/python -m benchmarks.retention $(if $(DATA),--data $(DATA)) $(if $(EDITS),--edits $(EDITS)) $(ARGS)
 
+bench-replicas: $(INSTALLED) ## how much faster three students on one store train than one, and what killing one costs, six minutes [ARGS=]
+	@$(BIN)/python -m benchmarks.replicas $(ARGS)
+
 run: $(INSTALLED) ## a run over your own tasks against `make up` [DATA= ARGS=]
 	$(BIN)/seal run $(RUN_DATA) $(ARGS)
 
@@ -52,7 +55,7 @@ test-fast: $(INSTALLED) ## tests without real models [ARGS=]
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m '$(FAST)' $(ARGS)
 
 test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
-	$(BIN)/pytest --durations=12 --durations-min=20 -m 'not ($(FAST))' $(ARGS)
+	$(BIN)/pytest --durations=12 --durations-min=20 -m 'model or vllm or e2e' $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
 	$(BIN)/ruff check .
@@ -74,6 +77,12 @@ dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of t
 
 lock: ## resolve requirements/ anew (needs uv) [ARGS=]
 	tools/lock $(ARGS)
+
+lock-images: $(INSTALLED) ## resolve the images' requirements anew (needs uv) [ARGS=]
+	$(BIN)/python -m tools.image_requirements $(ARGS)
+
+images: $(INSTALLED) ## build what the images hold and start it, unprivileged on a read-only root (needs root) [ARGS=]
+	$(BIN)/pytest -m images $(ARGS)
 
 clean: ## remove what was made here, but not the model cache
 	rm -rf .venv .seal .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from auditor import events as e
+from auditor import metrics
 from auditor.crew import Crew, load
 from auditor.findings import NamedPayload, Run, RunState
 from auditor.journal import Journal
@@ -47,6 +48,8 @@ class Runs:
         self._active: tuple[str, asyncio.Task[None]] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("runs")
+        metrics.QUEUE.set_function(lambda: len(self._queue))
+        metrics.RUN_ACTIVE.set_function(lambda: self._active is not None)
 
     @property
     def active_run_id(self) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from grpc import aio
+from sqlalchemy.exc import OperationalError
 
+from auditor import metrics
 from auditor.asking import Asking
 from auditor.clients import GrpcStudent, GrpcTeacher
 from auditor.config import AuditorConfig, Retries
@@ -23,8 +26,10 @@ from auditor.policy.rules_file import configured_rules
 from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.runs import Runs
+from auditor.spread_student import SpreadStudent
 from auditor.suite_files import built_in_suites
 from auditor.watch import Watchers
+from common.boundary.identities import Role
 from common.canonical import digest_of
 from common.errors import SealError
 from common.rpc.client import open_channel
@@ -51,6 +56,8 @@ class Auditor:
     quick_student: GrpcStudent
     _watchers: Watchers
     _channels: tuple[aio.Channel, ...]
+    _spread: SpreadStudent | None
+    _verify_seconds: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
@@ -66,17 +73,19 @@ class Auditor:
         views = Views(recorder)
         graders = Graders(recorder, config.judges, config.commands)
         tracing = client_interceptors(config.tracing)
-        size = config.max_message_mib
-        teacher_channel = open_channel(config.teacher.target, max_message_mib=size, interceptors=tracing)
-        student_channel = open_channel(config.student.target, max_message_mib=size, interceptors=tracing)
-        student = GrpcStudent(student_channel, config.timeouts, config.retries)
+        dial = partial(open_channel, max_message_mib=config.max_message_mib, tls=config.tls, interceptors=tracing)
+        teacher_channel = dial(config.teacher.target, expects=Role.TEACHER)
+        dial_student = partial(dial, expects=Role.STUDENT)
+        student_channel = dial_student(config.student.target)
+        anyone = GrpcStudent(student_channel, config.timeouts, config.retries)
+        spread = SpreadStudent.open(config, anyone, dial_student) if config.student.replicas != 1 else None
         quick_student = GrpcStudent(
             student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
         )
         moves = Moves(recorder, views, quick_student)
         crew = Crew(
             teacher=GrpcTeacher(teacher_channel, config.timeouts, config.retries),
-            student=student,
+            student=spread or anyone,
             recorder=recorder,
             views=views,
             moves=moves,
@@ -102,14 +111,19 @@ class Auditor:
             quick_student=quick_student,
             _watchers=watchers,
             _channels=(teacher_channel, student_channel),
+            _spread=spread,
+            _verify_seconds=config.verify_ledger_hours * 3600,
         )
 
     async def start(self) -> None:
         """Reads the ledger, and goes on with what an earlier process left unfinished."""
         views = await self.views.current()
+        metrics.ledger_was_read()
         structlog.get_logger("auditor").info("ledger open", seq=views.seq, head=views.head, runs=len(views.runs))
         self._tasks.append(asyncio.create_task(self.views.keep_current(self._watchers), name="projections"))
         self._tasks.append(asyncio.create_task(self._settle(), name="settle"))
+        if self._verify_seconds:
+            self._tasks.append(asyncio.create_task(self._keep_verifying(), name="verify"))
         await self.runs.start()
 
     async def _settle(self) -> None:
@@ -126,6 +140,8 @@ class Auditor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._spread is not None:
+            await self._spread.close()
         for channel in self._channels:
             await channel.close()
         await self.crew.graders.close()
@@ -136,4 +152,20 @@ class Auditor:
 
     async def verify_ledger(self, expected_seq: int, expected_hash: str) -> Verdict:
         """On a thread of its own: a long chain must not hold up the appends."""
-        return await asyncio.to_thread(self.recorder.ledger.verify, expected_seq, expected_hash)
+        verdict = await asyncio.to_thread(self.recorder.ledger.verify, expected_seq, expected_hash)
+        # What a caller expects may itself be wrong; the metric tells of the chain alone.
+        if verdict.intact or not (expected_seq or expected_hash):
+            metrics.verified(verdict)
+        return verdict
+
+    async def _keep_verifying(self) -> None:
+        """Checks the whole chain at the start, and again whenever the time has come."""
+        log = structlog.get_logger("auditor")
+        while True:
+            try:
+                verdict = await self.verify_ledger(0, "")
+                if not verdict.intact:
+                    log.error("the ledger is damaged", seq=verdict.broken_at, detail=verdict.detail)
+            except OperationalError as error:
+                log.warning("the ledger could not be checked", error=type(error.orig).__name__)
+            await asyncio.sleep(self._verify_seconds)
