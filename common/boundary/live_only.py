@@ -39,7 +39,7 @@ def _without_questions(response: Any) -> None:
     response.ClearField("holdout_results")
 
 
-# By role and method. A request: why it is refused, and what is wrong with it, or nothing. A response: takes out what the
+# By role and method. A request: why it is refused and what is wrong with it, or nothing. A response: takes out what the
 # caller may not see.
 REQUESTS: Mapping[tuple[Role, str], tuple[str, Callable[[Any], str]]] = {
     (Role.APPLICATION, "/seal.v1.StudentService/Answer"): ("LIVE_ONLY", _answer),
