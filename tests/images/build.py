@@ -15,12 +15,14 @@ from tests.images.dockerfile import ROOT, Dockerfile, Stage
 TARGET = "/opt/seal"
 
 
-def build(file: Dockerfile, folder: Path) -> Path:
+def build(file: Dockerfile, folder: Path, **arguments: str) -> Path:
     """What the build stage leaves in /opt/seal: COPYs are copied, RUNs are run, in order, without any rights."""
     stage = file.stage("build")
     workdir = stage.last("WORKDIR").value
     target, work = owned(folder / "target"), owned(folder / "work")
-    box = Box(folder / "space", writable={TARGET: target, workdir: work}, environment=stage_arguments(stage))
+    box = Box(
+        folder / "space", writable={TARGET: target, workdir: work}, environment=stage_arguments(stage) | arguments
+    )
     for instruction in stage.instructions:
         if instruction.name == "COPY":
             *sources, destination = instruction.words
@@ -59,7 +61,8 @@ class Container:
         environment = {
             name: value.replace("$PATH", "/usr/local/bin:/usr/bin:/bin") for name, value in final.environment.items()
         }
-        as_root = [run.value for run in final.all("RUN")]
+        # Debian's packages are this machine's.
+        as_root = [run.value for run in final.all("RUN") if not run.value.startswith("apt-get ")]
         return cls(file, Box(folder / "space", volumes, readable, environment, as_root, network=False))
 
     def run(self, command: str, *, seconds: float = 300) -> subprocess.CompletedProcess[str]:

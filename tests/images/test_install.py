@@ -1,4 +1,4 @@
-"""The auditor's image, made and started without a container engine; the other two as far as that goes without one.
+"""The auditor's image, made and started without a container engine, and the locks of the GPU resolved.
 
 Its Dockerfile's own steps run in a fresh environment, as user 10001, on a read-only root; so does what it starts.
 """
