@@ -133,7 +133,7 @@ async def serving(config: StudentConfig) -> AsyncIterator[Client]:
             ) as server,
             open_channel(server.target) as channel,
         ):
-            yield Client(student_pb2_grpc.StudentServiceStub(channel), student, config.store, server.target)
+            yield Client(student_pb2_grpc.StudentServiceStub(channel), student, Path(config.store), server.target)
     finally:
         await student.close()
 
