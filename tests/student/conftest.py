@@ -18,9 +18,11 @@ from common.versions import Replay
 from student.config import StudentConfig
 from student.servicer import StudentServicer
 from student.student import Student
+from tests.student.bucket_fixtures import credentials, endpoint, replica, settings, url
 from tests.support.examples import BY_HEART, tiny_edit
 from tests.support.tiny_model import make_tiny_model
 
+__all__ = ["credentials", "endpoint", "replica", "settings", "url"]
 SERVICE = "seal.v1.StudentService"
 
 
