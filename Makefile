@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+CHECKS := .venv-checks/.installed
 DEMO_DATA ?= $(if $(DATA),$(DATA),examples/support)
 RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
 SEED ?= 0
@@ -9,7 +10,7 @@ ARGS ?=
 FAST := not model and not vllm and not e2e and not images
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models lint format proto lock lock-images images dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models fuzz soak lint format proto manifests lock lock-images sbom images dashboards clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +58,12 @@ test-fast: $(INSTALLED) ## tests without real models [ARGS=]
 test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
 	$(BIN)/pytest --durations=12 --durations-min=20 -m 'model or vllm or e2e' $(ARGS)
 
+fuzz: $(INSTALLED) ## 100,000 mutated requests over all RPCs; a JSON object on the last line, ten to twenty minutes [ARGS=]
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: $(INSTALLED) ## a day's worth of runs on scripted services: memory and files stay flat; JSON on the last line [ARGS=]
+	@$(BIN)/python -m tests.soak $(ARGS)
+
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -75,14 +82,27 @@ proto: $(INSTALLED) ## write the generated contract anew
 dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of tools/dashboards
 	$(BIN)/python -m tools.dashboards
 
+manifests: $(CHECKS) ## render, validate and check every overlay of deploy/k8s, a minute (needs kubectl)
+	@$(dir $(CHECKS))bin/python -m tools.manifests
+
+$(CHECKS): requirements/checks.txt
+	$(PYTHON) -m venv --clear $(dir $@)
+	$(dir $@)bin/python -m pip --disable-pip-version-check $(PIP_ARGS) install -q --no-deps --require-hashes -r $<
+	@touch $@
+
 lock: ## resolve requirements/ anew (needs uv) [ARGS=]
 	tools/lock $(ARGS)
 
 lock-images: $(INSTALLED) ## resolve the images' requirements anew (needs uv) [ARGS=]
 	$(BIN)/python -m tools.image_requirements $(ARGS)
 
+sbom: requirements/image-tools.txt ## list what each image holds, as CycloneDX in build/sbom
+	$(PYTHON) -m venv build/image-tools
+	build/image-tools/bin/pip install -q --no-deps --require-hashes -r requirements/image-tools.txt
+	PATH="$(CURDIR)/build/image-tools/bin:$$PATH" tools/sbom
+
 images: $(INSTALLED) ## build what the images hold and start it, unprivileged on a read-only root (needs root) [ARGS=]
 	$(BIN)/pytest -m images $(ARGS)
 
 clean: ## remove what was made here, but not the model cache
-	rm -rf .venv .seal .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-checks .seal .mypy_cache .ruff_cache .pytest_cache build *.egg-info
