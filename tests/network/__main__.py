@@ -111,9 +111,8 @@ def look(network: Network, found: Found) -> None:
             print(f"{words}: {network.name(attempt)}", flush=True)
     found.edges, found.forbidden = len(wanted), network.tried() - len(wanted)
     found.forbidden_open, found.allowed_closed = len(got - wanted), len(wanted - got)
-    found.planted_open_found = any(
-        network.name(attempt).startswith("student -> auditor ") for attempt in holed - wanted
-    )
+    through = {network.name(attempt) for attempt in holed - wanted}
+    found.planted_open_found = any(name.startswith("student -> auditor ") for name in through)
 
 
 def planted() -> list[Manifest]:

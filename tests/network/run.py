@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,50 +55,61 @@ class NotDone(Exception):
 
 async def run(fabric: Fabric, pods: Mapping[str, Endpoint], folder: Path) -> list[dict[str, Any]]:
     """Events of the run. Raises NotDone, and what a service that does not start raises."""
-    authority = Authority.create()
-    models = Models.make(folder / "models")
-    callers = {role: authority.issue(folder / "callers" / role, role) for role in Role if role not in NAMES}
-    async with services_started([_start(name, fabric, pods, folder, models, authority) for name in NAMES]):
+    cluster = _Cluster(fabric, pods, folder, Models.make(folder / "models"))
+    async with services_started([cluster.start(name) for name in NAMES]):
         (folder / "plan.yaml").write_text(yaml.safe_dump(TASK))
-        seal = (sys.executable, "-m", "cli.main")
-        auditor = ("--auditor", _at(pods, Place.AUDITOR, GRPC_PORTS))
-
-        async def told(role: Role, *words: str) -> list[dict[str, Any]]:
-            said = await _done(fabric, pods[role], [*seal, *words, *auditor, "--tls", str(callers[role]), "--json"])
-            return [json.loads(line) for line in said.splitlines()]
-
-        events = await told(Role.SCHEDULER, "run", str(folder / "plan.yaml"), "--run-id", "one")
-        await told(Role.OPERATOR, "verify")
-        await told(Role.APPLICATION, "ask", "How many days?", "--topic", TITLE)
+        events = await cluster.seal(Role.SCHEDULER, "run", str(folder / "plan.yaml"), "--run-id", "one")
+        await cluster.seal(Role.OPERATOR, "verify")
+        await cluster.seal(Role.APPLICATION, "ask", "How many days?", "--topic", TITLE)
         for place in METRICS_PORTS:
-            url = f"http://{_at(pods, place, METRICS_PORTS)}/metrics"
-            await _done(fabric, pods[Place.PROMETHEUS], [sys.executable, "-c", SCRAPE, url])
+            await cluster.done(
+                Place.PROMETHEUS, sys.executable, "-c", SCRAPE, f"http://{cluster.metrics(place)}/metrics"
+            )
     return events
 
 
-def _at(pods: Mapping[str, Endpoint], place: Place, ports: Mapping[Place, int]) -> str:
-    return f"{pods[place].address}:{ports[place]}"
+@dataclass
+class _Cluster:
+    """Who is in which pod, with which certificate."""
 
+    fabric: Fabric
+    pods: Mapping[str, Endpoint]
+    folder: Path
+    models: Models
+    authority: Authority = field(default_factory=Authority.create)
 
-def _start(
-    name: str, fabric: Fabric, pods: Mapping[str, Endpoint], folder: Path, models: Models, authority: Authority
-) -> Start:
-    own, place = folder / name, Place(name)
-    authority.issue(own / "tls", Role(name))
-    settings = settings_of(name, own, models, _at(pods, place, GRPC_PORTS), _at(pods, place, METRICS_PORTS))
-    if place is Place.AUDITOR:
-        peers = (Place.TEACHER, Place.STUDENT)
-        settings |= {str(peer): {"target": _at(pods, peer, GRPC_PORTS)} for peer in peers}
-        settings |= {"settings": BOUNDS}
-    return Start(name, own, settings, command=fabric.command(pods[name]))
+    def grpc(self, place: Place) -> str:
+        return f"{self.pods[place].address}:{GRPC_PORTS[place]}"
 
+    def metrics(self, place: Place) -> str:
+        return f"{self.pods[place].address}:{METRICS_PORTS[place]}"
 
-async def _done(fabric: Fabric, pod: Endpoint, command: Sequence[str]) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *fabric.command(pod), *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, said = await asyncio.wait_for(process.communicate(), SECONDS)
-    if process.returncode:
-        words = said.decode(errors="replace")[-1_000:]
-        raise NotDone(f"{' '.join(command[:6])} in the pod of {pod.place}: exit status {process.returncode}\n{words}")
-    return out.decode()
+    def start(self, name: str) -> Start:
+        own, place = self.folder / name, Place(name)
+        self.authority.issue(own / "tls", Role(name))
+        settings = settings_of(name, own, self.models, self.grpc(place), self.metrics(place))
+        if place is Place.AUDITOR:
+            settings |= {str(peer): {"target": self.grpc(peer)} for peer in (Place.TEACHER, Place.STUDENT)}
+            settings |= {"settings": BOUNDS}
+        return Start(name, own, settings, command=self.fabric.command(self.pods[name]))
+
+    async def seal(self, role: Role, *words: str) -> list[dict[str, Any]]:
+        """What the CLI says to somebody of this role, in his pod."""
+        own = self.authority.issue(self.folder / "callers" / role, role)
+        options = ("--auditor", self.grpc(Place.AUDITOR), "--tls", str(own), "--json")
+        said = await self.done(Place(role), sys.executable, "-m", "cli.main", *words, *options)
+        return [json.loads(line) for line in said.splitlines()]
+
+    async def done(self, place: Place, *command: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *self.fabric.command(self.pods[place]),
+            *command,
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, said = await asyncio.wait_for(process.communicate(), SECONDS)
+        if process.returncode:
+            words = said.decode(errors="replace")[-1_000:]
+            raise NotDone(f"{' '.join(command[:6])} in the pod of {place}: exit status {process.returncode}\n{words}")
+        return out.decode()
