@@ -10,7 +10,7 @@ ARGS ?=
 FAST := not model and not vllm and not e2e and not images
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models lint format proto manifests lock lock-images sbom images dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models fuzz soak lint format proto manifests lock lock-images sbom images dashboards clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,12 @@ test-fast: $(INSTALLED) ## tests without real models [ARGS=]
 
 test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
 	$(BIN)/pytest --durations=12 --durations-min=20 -m 'model or vllm or e2e' $(ARGS)
+
+fuzz: $(INSTALLED) ## 100,000 mutated requests over all RPCs; a JSON object on the last line, ten to twenty minutes [ARGS=]
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: $(INSTALLED) ## a day's worth of runs on scripted services: memory and files stay flat; JSON on the last line [ARGS=]
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
 	$(BIN)/ruff check .
