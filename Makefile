@@ -6,10 +6,10 @@ DEMO_DATA ?= $(if $(DATA),$(DATA),examples/support)
 RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
 SEED ?= 0
 ARGS ?=
-FAST := not model and not vllm and not e2e
+FAST := not model and not vllm and not e2e and not images
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention run up test test-fast test-models lint format proto lock dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention run up test test-fast test-models lint format proto lock lock-images images dashboards clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,7 +52,7 @@ test-fast: $(INSTALLED) ## tests without real models [ARGS=]
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m '$(FAST)' $(ARGS)
 
 test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
-	$(BIN)/pytest --durations=12 --durations-min=20 -m 'not ($(FAST))' $(ARGS)
+	$(BIN)/pytest --durations=12 --durations-min=20 -m 'model or vllm or e2e' $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
 	$(BIN)/ruff check .
@@ -74,6 +74,12 @@ dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of t
 
 lock: ## resolve requirements/ anew (needs uv) [ARGS=]
 	tools/lock $(ARGS)
+
+lock-images: $(INSTALLED) ## resolve the images' requirements anew (needs uv) [ARGS=]
+	$(BIN)/python -m tools.image_requirements $(ARGS)
+
+images: $(INSTALLED) ## build what the images hold and start it, unprivileged on a read-only root (needs root) [ARGS=]
+	$(BIN)/pytest -m images $(ARGS)
 
 clean: ## remove what was made here, but not the model cache
 	rm -rf .venv .seal .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -57,6 +57,9 @@ class AuditorConfig(ServiceConfig):
     teacher: Peer = Peer(target="127.0.0.1:50051")
     student: Peer = Peer(target="127.0.0.1:50052")
     database: str = Field(default="sqlite:///seal-ledger.db", description="SQLAlchemy URL of the ledger")
+    verify_ledger_hours: float = Field(
+        default=24.0, ge=0, le=8_760, description="between checks of the whole chain, the first at start; 0: none"
+    )
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     settings: Settings = Field(default=Settings(), description="what a run takes where its request says nothing")

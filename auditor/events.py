@@ -30,6 +30,8 @@ class RunRequested(Event):
     content: Sha256
     tasks: tuple[NamedPayload, ...]
     suites: tuple[NamedPayload, ...] = ()
+    # Empty in ledgers from before callers had identities.
+    ordered_by: str = ""
 
 
 class PayloadErased(Event):

@@ -95,6 +95,7 @@ class Run(Domain):
     live_holdout: Score | None = None
     retention_before: Score | None = None
     retention_after: Score | None = None
+    ordered_by: str = ""
 
 
 class Mark(Domain):

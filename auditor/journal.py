@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from auditor.events import EVENTS, Event, RunProgress
+from auditor.metrics import RUN_PROGRESS
 from auditor.recorder import Recorder
 from common.canonical import canonical_json, digest_of
 from common.types import Progress
@@ -79,9 +80,15 @@ class Journal:
         return f"{kind}-{digest_of([self.run_id, kind, canonical_json(content).decode()]).sha256}"
 
     def progress(self, phase: str, round_: int, task_id: str) -> Callable[[Progress], None]:
-        """Shows a peer's progress to those who watch this run."""
+        """Shows a peer's progress to those who watch this run. A peer that says the same again got no further."""
+        last: tuple[str, int, float | None] | None = None
 
         def show(progress: Progress) -> None:
+            nonlocal last
+            now = (progress.phase, progress.done, progress.figures.get("step"))
+            if now != last:
+                last = now
+                RUN_PROGRESS.set_to_current_time()
             event = RunProgress(phase=phase, round=round_, task_id=task_id, progress=progress)
             self._recorder.progress(self.run_id, event)
 

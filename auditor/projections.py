@@ -15,6 +15,7 @@ from auditor import metrics
 from auditor.findings import Comparison, EditVerdict, Gate, GateKind, Run, RunState, Score
 from auditor.forgetting import forgetting
 from auditor.ledger.chain import Link
+from auditor.observer import Observer
 from auditor.peers import BASE
 from auditor.recorder import Recorder
 from auditor.requests import EditState
@@ -47,6 +48,7 @@ class Projections:
         self.rejected_by: dict[tuple[str, str], str] = {}
         self._by_round: dict[tuple[str, int, str], list[EditView]] = defaultdict(list)
         self._known_decisions: dict[str, Link] = {}
+        self._observer = Observer()
 
     def run(self, run_id: str) -> RunView:
         try:
@@ -73,7 +75,7 @@ class Projections:
         view = self.run(run_id)
         own = [edit for edit in self.edits if edit.run_id == run_id]
         if view.finished is not None:
-            return view.finished.model_copy(update={"last_seq": view.last_seq})
+            return view.finished.model_copy(update={"last_seq": view.last_seq, "ordered_by": view.ordered_by})
         return Run(
             run_id=run_id,
             state=view.state,
@@ -89,16 +91,17 @@ class Projections:
             last_seq=view.last_seq,
             start_version=view.start_version,
             live_version=view.live_version,
+            ordered_by=view.ordered_by,
         )
 
     def apply(self, link: Link) -> None:
         """The next event. Types it has no use for still count."""
         self.seq, self.head = link.seq, link.hash
         event = e.EVENTS[link.type].model_validate(link.payload)
-        metrics.observe(link, event)
+        self._observer.observe(link, event)
         if isinstance(event, e.RunRequested):
             self.runs[link.run_id] = RunView(
-                link.run_id, link.seq, event.content, event.settings, event.tasks, event.suites
+                link.run_id, link.seq, event.content, event.settings, event.tasks, event.suites, event.ordered_by
             )
         if link.run_id in self.runs:
             self.runs[link.run_id].last_seq = link.seq

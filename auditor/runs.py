@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from auditor import events as e
+from auditor import metrics
 from auditor.crew import Crew, load
 from auditor.findings import NamedPayload, Run, RunState
 from auditor.journal import Journal
@@ -47,6 +48,8 @@ class Runs:
         self._active: tuple[str, asyncio.Task[None]] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("runs")
+        metrics.QUEUE.set_function(lambda: len(self._queue))
+        metrics.RUN_ACTIVE.set_function(lambda: self._active is not None)
 
     @property
     def active_run_id(self) -> str:
@@ -74,7 +77,7 @@ class Runs:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def order(self, request: StartRun) -> Run:
+    async def order(self, request: StartRun, ordered_by: str) -> Run:
         """Queues a run. Raises InvalidRequest, TooMuch, or Conflict when the id was used for something else."""
         order = request.resolve(self._defaults, self._suites)
         await self._crew.graders.check(request)
@@ -87,7 +90,7 @@ class Runs:
                 return views.run_as_event(order.run_id)
             if len(self._queue) >= self._max_queued:
                 raise TooMuch(f"{len(self._queue)} runs are waiting already")
-            await uninterrupted(self._accept(order, content))
+            await uninterrupted(self._accept(order, content, ordered_by))
         return (await self._crew.views.current()).run_as_event(order.run_id)
 
     async def cancel(self, run_id: str, decided_by: str) -> Run:
@@ -122,20 +125,21 @@ class Runs:
         async for seen in self._watchers.follow(run_id, after_seq, read, ended):
             yield seen
 
-    async def _accept(self, order: Order, content: str) -> None:
+    async def _accept(self, order: Order, content: str, ordered_by: str) -> None:
         """Records and queues a run: one without the other would leave it waiting until the next start."""
-        await self._record(order, content)
+        await self._record(order, content, ordered_by)
         self._queue.append(order.run_id)
         self._idle.clear()
         self._waiting.set()
 
-    async def _record(self, order: Order, content: str) -> None:
+    async def _record(self, order: Order, content: str, ordered_by: str) -> None:
         """Tasks and suites become payloads, one each, so that one can be erased without the others."""
         tasks = [canonical_json(task) for task in order.tasks]
         suites = [canonical_json(suite) for suite in order.suites]
         event = e.RunRequested(
             settings=order.settings,
             content=content,
+            ordered_by=ordered_by,
             tasks=tuple(
                 NamedPayload(
                     name=task.task_id,

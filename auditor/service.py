@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import structlog
 from grpc import aio
+from sqlalchemy.exc import OperationalError
 
+from auditor import metrics
 from auditor.asking import Asking
 from auditor.clients import GrpcStudent, GrpcTeacher
 from auditor.config import AuditorConfig, Retries
@@ -51,6 +53,7 @@ class Auditor:
     quick_student: GrpcStudent
     _watchers: Watchers
     _channels: tuple[aio.Channel, ...]
+    _verify_seconds: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
@@ -102,14 +105,18 @@ class Auditor:
             quick_student=quick_student,
             _watchers=watchers,
             _channels=(teacher_channel, student_channel),
+            _verify_seconds=config.verify_ledger_hours * 3600,
         )
 
     async def start(self) -> None:
         """Reads the ledger, and goes on with what an earlier process left unfinished."""
         views = await self.views.current()
+        metrics.ledger_was_read()
         structlog.get_logger("auditor").info("ledger open", seq=views.seq, head=views.head, runs=len(views.runs))
         self._tasks.append(asyncio.create_task(self.views.keep_current(self._watchers), name="projections"))
         self._tasks.append(asyncio.create_task(self._settle(), name="settle"))
+        if self._verify_seconds:
+            self._tasks.append(asyncio.create_task(self._keep_verifying(), name="verify"))
         await self.runs.start()
 
     async def _settle(self) -> None:
@@ -136,4 +143,20 @@ class Auditor:
 
     async def verify_ledger(self, expected_seq: int, expected_hash: str) -> Verdict:
         """On a thread of its own: a long chain must not hold up the appends."""
-        return await asyncio.to_thread(self.recorder.ledger.verify, expected_seq, expected_hash)
+        verdict = await asyncio.to_thread(self.recorder.ledger.verify, expected_seq, expected_hash)
+        # What a caller expects may itself be wrong; the metric tells of the chain alone.
+        if verdict.intact or not (expected_seq or expected_hash):
+            metrics.verified(verdict)
+        return verdict
+
+    async def _keep_verifying(self) -> None:
+        """Checks the whole chain at the start, and again whenever the time has come."""
+        log = structlog.get_logger("auditor")
+        while True:
+            try:
+                verdict = await self.verify_ledger(0, "")
+                if not verdict.intact:
+                    log.error("the ledger is damaged", seq=verdict.broken_at, detail=verdict.detail)
+            except OperationalError as error:
+                log.warning("the ledger could not be checked", error=type(error.orig).__name__)
+            await asyncio.sleep(self._verify_seconds)

@@ -32,6 +32,7 @@ from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import auditor_pb2_grpc, student_pb2, teacher_pb2, types_pb2
 from common.convert import from_proto, to_proto
 from common.errors import SealError
+from common.rpc.caller import caller
 
 T = TypeVar("T")
 MessageT = TypeVar("MessageT", bound=Message)
@@ -69,7 +70,7 @@ class AuditorServicer(auditor_pb2_grpc.AuditorServiceServicer):
         return response
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
-        run = await self._auditor.runs.order(from_proto(StartRun, request))
+        run = await self._auditor.runs.order(from_proto(StartRun, request), str(caller()))
         return pb.StartRunResponse(run=run_to_proto(run))
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
@@ -91,7 +92,7 @@ class AuditorServicer(auditor_pb2_grpc.AuditorServiceServicer):
         return pb.ListRunsResponse(runs=runs, next_page_token=token)
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
-        run = await self._auditor.runs.cancel(from_proto(NamedRun, request).run_id, identity(context))
+        run = await self._auditor.runs.cancel(from_proto(NamedRun, request).run_id, str(caller()))
         return pb.CancelRunResponse(run=run_to_proto(run))
 
     async def ListEdits(self, request: pb.ListEditsRequest, context: Context) -> pb.ListEditsResponse:
@@ -130,20 +131,20 @@ class AuditorServicer(auditor_pb2_grpc.AuditorServiceServicer):
 
     async def ApproveEdit(self, request: pb.ApproveEditRequest, context: Context) -> pb.ApproveEditResponse:
         decision = from_proto(DecideEdit, request)
-        summary = await self._auditor.decisions.on_edit(decision, approved=True, decided_by=identity(context))
+        summary = await self._auditor.decisions.on_edit(decision, approved=True, decided_by=str(caller()))
         return pb.ApproveEditResponse(edit=to_proto(pb.EditSummary, summary))
 
     async def RejectEdit(self, request: pb.RejectEditRequest, context: Context) -> pb.RejectEditResponse:
         decision = from_proto(DecideEdit, request)
-        summary = await self._auditor.decisions.on_edit(decision, approved=False, decided_by=identity(context))
+        summary = await self._auditor.decisions.on_edit(decision, approved=False, decided_by=str(caller()))
         return pb.RejectEditResponse(edit=to_proto(pb.EditSummary, summary))
 
     async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.PromoteResponse:
-        promoted = await self._auditor.decisions.promote(from_proto(Promote, request), identity(context))
+        promoted = await self._auditor.decisions.promote(from_proto(Promote, request), str(caller()))
         return pb.PromoteResponse(promoted=public(pb.VersionPromoted, promoted))
 
     async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.RollbackResponse:
-        promoted = await self._auditor.decisions.roll_back(from_proto(Rollback, request), identity(context))
+        promoted = await self._auditor.decisions.roll_back(from_proto(Rollback, request), str(caller()))
         return pb.RollbackResponse(promoted=public(pb.VersionPromoted, promoted))
 
     async def VerifyLedger(self, request: pb.VerifyLedgerRequest, context: Context) -> pb.VerifyLedgerResponse:
@@ -157,11 +158,6 @@ class AuditorServicer(auditor_pb2_grpc.AuditorServiceServicer):
             detail=verdict.detail,
             erased=verdict.erased,
         )
-
-
-def identity(context: Context) -> str:
-    """Who decides. Without mutual TLS every caller of a decision is the operator."""
-    return "operator"
 
 
 def cut(entries: Sequence[tuple[int, T]], page: Page) -> tuple[list[T], str]:

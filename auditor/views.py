@@ -78,6 +78,7 @@ class RunView:
     settings: Settings
     tasks: tuple[NamedPayload, ...]
     suites: tuple[NamedPayload, ...]
+    ordered_by: str = ""
     state: RunState = RunState.QUEUED
     start_time: datetime | None = None
     end_time: datetime | None = None

@@ -46,6 +46,18 @@ class InvalidConfig(SealError):
     reason = "INVALID_CONFIG"
 
 
+class Unauthenticated(SealError):
+    """The caller's certificate does not say who it is."""
+
+    reason = "NO_IDENTITY"
+
+
+class NotAllowed(SealError):
+    """The caller is known, and the allow table does not name it."""
+
+    reason = "NOT_ALLOWED"
+
+
 class NotFound(SealError):
     reason = "NOT_FOUND"
 
@@ -72,6 +84,18 @@ class TooMuch(SealError):
     """Over a limit of load or size that may be free again later."""
 
     reason = "RESOURCE_EXHAUSTED"
+
+
+class Overloaded(TooMuch):
+    """Refused before any work was done; worth another try after `retry_seconds`."""
+
+    reason = "OVERLOADED"
+
+    def __init__(
+        self, message: str, *, retry_seconds: float, reason: str | None = None, ids: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, reason=reason, ids=ids)
+        self.retry_seconds = retry_seconds
 
 
 class Corrupt(SealError):

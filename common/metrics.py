@@ -7,8 +7,9 @@ that moves them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from prometheus_client import Counter, Gauge, disable_created_metrics, start_http_server
@@ -29,6 +30,59 @@ CERTIFICATE_RELOAD_FAILURES = Counter(
     "seal_certificate_reload_failures",
     "Changed certificate files that could not be used; the last good ones were kept.",
 )
+BUILD_INFO = Gauge("seal_build_info", "1; the version of the software.", ["version"])
+try:
+    BUILD_INFO.labels(version("seal-services")).set(1)
+except PackageNotFoundError:  # run from a folder that was never installed
+    BUILD_INFO.labels("unknown").set(1)
+
+# What was not measured yet: no comparison is true of it, so no alert fires, and no graph shows it as a low.
+UNKNOWN = float("nan")
+OTHER = "other"
+SHOWN_DIGITS = 12
+
+
+def shown(version_: str) -> str:
+    """A version's or policy's digest as a label of an info metric."""
+    return version_[:SHOWN_DIGITS]
+
+
+def show_only(info: Gauge, value: str) -> None:
+    """Makes `value` the label of an info metric's one series."""
+    info.clear()
+    info.labels(value).set(1)
+
+
+class Bounded:
+    """Values of a label that come from outside: the first `limit` of them as they are, the rest as `other`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        if value not in self._known:
+            if len(self._known) >= self._limit:
+                return OTHER
+            self._known.add(value)
+        return value
+
+
+@contextmanager
+def queued(queue: Gauge) -> Iterator[Callable[[], None]]:
+    """Counts one that waits, until it calls what it is given (from any thread), or leaves."""
+    waiting = [None]
+    queue.inc()
+
+    def begins() -> None:
+        if waiting:
+            waiting.pop()
+            queue.dec()
+
+    try:
+        yield begins
+    finally:
+        begins()
 
 
 @contextmanager

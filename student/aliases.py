@@ -17,7 +17,7 @@ from common.errors import Conflict, Corrupt, StaleGeneration
 from common.files import write_atomically
 from common.lora.residency import BASE_VERSION
 from common.versions import Alias
-from student.metrics import ALIAS_GENERATION
+from student import metrics
 from student.requests import AliasName, SetAliasRequest
 
 NAMES: tuple[AliasName, ...] = get_args(AliasName)
@@ -32,7 +32,9 @@ class Aliases:
 
     def get(self, name: AliasName) -> Alias:
         """Raises Corrupt when the file cannot be read."""
-        return self._read(name)[0]
+        found = self._read(name)[0]
+        metrics.saw(found)
+        return found
 
     def all(self) -> tuple[Alias, ...]:
         return tuple(self.get(name) for name in NAMES)
@@ -63,7 +65,7 @@ class Aliases:
                     {"version": moved.version, "generation": moved.generation, "request_id": request.request_id}
                 ),
             )
-            ALIAS_GENERATION.labels(request.name).set(moved.generation)
+            metrics.saw(moved)
             return moved
 
     def _read(self, name: AliasName) -> tuple[Alias, str]:

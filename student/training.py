@@ -166,6 +166,7 @@ class Training:
 
         def report(progress: TrainProgress) -> None:
             metrics.TRAINING_SPEED.set(progress.tokens_per_second)
+            metrics.PADDING_SHARE.set(progress.padding_share)
             desk.progress(
                 done + progress.job,
                 total,

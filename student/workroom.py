@@ -14,9 +14,11 @@ from typing import Generic, TypeVar
 
 from common.errors import SealError
 from common.jobs import Publish
+from common.metrics import queued
 from common.phase import HeavyPhase
 from common.types import Progress
 from common.worker import ModelWorker
+from student.metrics import QUEUE
 
 HEARTBEAT_SECONDS = 3.0
 
@@ -75,8 +77,9 @@ class Workroom:
         desk.beat()
         beating = asyncio.create_task(_beat(desk))
         try:
-            async with (self._phase if in_turn else self._no_phase).hold(phase):
-                return await self._carried_out(work, desk)
+            with queued(QUEUE) as begins:
+                async with (self._phase if in_turn else self._no_phase).hold(phase):
+                    return await self._carried_out(work, desk, begins)
         finally:
             beating.cancel()
 
@@ -84,8 +87,11 @@ class Workroom:
         """Runs something short that touches the model."""
         return await self._worker.run(work)
 
-    async def _carried_out(self, work: Callable[[Desk[EventT]], T], desk: Desk[EventT]) -> T:
+    async def _carried_out(
+        self, work: Callable[[Desk[EventT]], T], desk: Desk[EventT], begins: Callable[[], None]
+    ) -> T:
         def started() -> T:
+            begins()
             desk.progress(0, 0)
             return work(desk)
 

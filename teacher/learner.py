@@ -17,6 +17,7 @@ import structlog
 from common.canonical import derive_seed, digest_of
 from common.errors import Conflict, InvalidRequest, NotFound, NotPossible, Violation
 from common.jobs import Publish
+from common.metrics import queued
 from common.models.config import ModelConfig
 from common.phase import HeavyPhase
 from common.types import Digest, Domain, Progress
@@ -71,8 +72,10 @@ class Learner:
         if version is None:
             started = time.monotonic()
             self._prepare(request, folder)
-            async with self._phase.hold("learning", waiting=lambda: publish(Progress(phase="waiting"), keep=False)):
-                version = await self._train(folder, publish)
+            with queued(metrics.QUEUE) as begins:
+                async with self._phase.hold("learning", waiting=lambda: publish(Progress(phase="waiting"), keep=False)):
+                    begins()
+                    version = await self._train(folder, publish)
             metrics.LEARN_SECONDS.observe(time.monotonic() - started)
         await self._policies.ensure_loaded(version)
         if request.activate:

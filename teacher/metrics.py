@@ -21,3 +21,5 @@ LEARN_SECONDS = Histogram(
 LEARN_LOSS = Gauge("seal_teacher_learn_loss", "Mean loss per completion token of the last M-step.", ["epoch"])
 POLICIES = Gauge("seal_teacher_policies", "Policy versions in the store.")
 POLICY_GENERATION = Gauge("seal_teacher_policy_generation", "How often the policy in use was changed.")
+POLICY = Gauge("seal_teacher_policy_info", "1; the policy in use.", ["policy"])
+QUEUE = Gauge("seal_teacher_queue", "Proposals and M-steps that wait for their turn.")

@@ -16,6 +16,7 @@ from common.errors import Conflict, Corrupt, NotFound, StaleGeneration
 from common.files import sha256_file
 from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import WEIGHTS_FILE
+from common.metrics import show_only, shown
 from common.types import Domain, Recipe, RequestId
 from teacher import metrics
 from teacher.generator import BASE, Generator
@@ -66,6 +67,13 @@ class Policies:
         """The policy in use and its generation."""
         record = self._record()
         return ActivePolicy(policy_version=record.policy_version, policy_generation=record.generation)
+
+    def show(self) -> None:
+        """Lets the metrics tell which policy is in use."""
+        active = self.active()
+        metrics.POLICY_GENERATION.set(active.policy_generation)
+        show_only(metrics.POLICY, shown(active.policy_version))
+        metrics.POLICIES.set(len(self.folders.names()))
 
     def check(self, version: str) -> None:
         """Raises NotFound when a version is neither the base nor in the store."""
@@ -144,7 +152,7 @@ class Policies:
                 choices=(*record.choices, choice)[-REMEMBERED_CHOICES:],
             ),
         )
-        metrics.POLICY_GENERATION.set(choice.generation)
+        self.show()
         return ActivePolicy(policy_version=version, policy_generation=choice.generation)
 
     def _earlier(self, request_id: str, version: str) -> ActivePolicy | None:

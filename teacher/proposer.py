@@ -14,6 +14,7 @@ import structlog
 from common.canonical import derive_seed
 from common.errors import InvalidRequest, NotPossible, Violation
 from common.jobs import Publish
+from common.metrics import queued
 from common.phase import HeavyPhase
 from common.types import Progress, Sampling, TaskKind
 from teacher import metrics
@@ -87,8 +88,10 @@ class Proposer:
         if not missing:
             return
         await self._policies.ensure_loaded(proposal.policy_version)
-        async with self._phase.hold("generating", waiting=lambda: publish(Progress(phase="waiting"), keep=False)):
-            await self._write_all(request, proposal, missing, publish)
+        with queued(metrics.QUEUE) as begins:
+            async with self._phase.hold("generating", waiting=lambda: publish(Progress(phase="waiting"), keep=False)):
+                begins()
+                await self._write_all(request, proposal, missing, publish)
 
     async def _write_all(
         self, request: ProposeRequest, proposal: Proposal, indexes: list[int], publish: Publish[ProposeEvent]

@@ -60,6 +60,7 @@ class Teacher:
         memory = Memory(config.store / "memory")
         self.policies = Policies(config.store, self._generator)
         await self.policies.ensure_loaded(self.policies.active().policy_version)
+        self.policies.show()
         self.proposer = Proposer(
             Writer(
                 self._generator,

@@ -18,6 +18,12 @@ class JudgeConfig(ChatModelConfig):
     """A language model behind an OpenAI-compatible endpoint that says whether an answer agrees with a key."""
 
     concurrency: int = Field(default=8, ge=1, le=256, description="requests at a time, one answer each")
+    price_read: float = Field(default=0.0, ge=0, description="of a million tokens read, in any currency; for a metric")
+    price_written: float = Field(default=0.0, ge=0, description="of a million tokens written")
+
+    def price(self, read: int, written: int) -> float:
+        """What so many tokens cost."""
+        return (read * self.price_read + written * self.price_written) / 1e6
 
 
 class Sandbox(StrEnum):

@@ -26,6 +26,7 @@ ATTEMPTS = 3  # to get a verdict out of an endpoint that answers
 
 CALLS = Counter("seal_judge_calls", "Requests to a judge, by what came of them.", ["judge", "outcome"])
 TOKENS = Counter("seal_judge_tokens", "Tokens that a judge read and wrote.", ["judge", "kind"])
+COST = Counter("seal_judge_cost", "What a judge cost, in the currency of the settings' prices.", ["judge"])
 DISAGREEMENTS = Counter(
     "seal_judge_disagreements",
     "New verdicts that the contains grader does not share, by verdict.",
@@ -40,6 +41,7 @@ class JudgeMarker:
         """Raises InvalidConfig when the file of the key cannot be read."""
         self._name = name
         self._config = config
+        COST.labels(name)
         self._chat = ChatModel(config, called=f"judge {name}", refused_reason="JUDGE_REFUSED", on_usage=self._count)
         self.identity = digest_of(["judge", config.model, config.temperature, config.max_tokens, PROMPT_VERSION]).sha256
 
@@ -79,6 +81,7 @@ class JudgeMarker:
     def _count(self, read: int, written: int) -> None:
         TOKENS.labels(self._name, "read").inc(read)
         TOKENS.labels(self._name, "written").inc(written)
+        COST.labels(self._name).inc(self._config.price(read, written))
 
     async def close(self) -> None:
         await self._chat.close()

@@ -25,7 +25,10 @@ class FailedJob:
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """How far a job is; `job` of `jobs` have ended, `loss` is the last step's, the speed that of all jobs together."""
+    """How far a job is; `job` of `jobs` have ended, `loss` is the last step's, the speed that of all jobs together.
+
+    padding_share: of what attention has computed so far, for all jobs.
+    """
 
     job_id: str
     job: int
@@ -34,6 +37,7 @@ class TrainProgress:
     steps: int
     loss: float
     tokens_per_second: float
+    padding_share: float = 0.0
 
 
 Outcome = TrainedAdapter | FailedJob

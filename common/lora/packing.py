@@ -50,6 +50,11 @@ class Packed:
     groups: tuple[_Group, ...]
     order_N: torch.Tensor
 
+    @property
+    def places(self) -> int:
+        """Of tokens and their padding, as attention sees them."""
+        return sum(group.rows_SL.numel() for group in self.groups)
+
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]], device: torch.device) -> Packed:
         lengths = [len(sequence) for sequence in sequences]

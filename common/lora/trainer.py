@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 
@@ -41,6 +42,7 @@ class Trainer:
         self._device = attached.base.device
         self._memory = TrainMemory(attached, config)
         self._checkpointing = config.checkpointing
+        self._tokens = self._places = 0  # of the training under way, as attention saw them
         if config.checkpointing and not decoder_layers(attached.model):
             raise InvalidConfig("engine.checkpointing: this architecture's layers cannot be run again")
 
@@ -55,7 +57,14 @@ class Trainer:
         if self._attached.model.dtype is torch.float16:
             raise InvalidConfig("model.dtype: float16 loses small gradients; train in bfloat16 or float32")
         self._attached.prepare()
-        work = Workload(self._attached, self._memory, self._budget, report, ended)
+        self._tokens = self._places = 0
+        work = Workload(
+            self._attached,
+            self._memory,
+            self._budget,
+            lambda progress: report(replace(progress, padding_share=1 - self._tokens / self._places)),
+            ended,
+        )
         for number, job in enumerate(jobs):
             try:
                 work.wait(number, job, self._rendered(job))
@@ -127,6 +136,8 @@ class Trainer:
     def _pass(self, shares: Sequence[Share]) -> list[float]:
         """Adds gradients of the mean loss a counted token of each job's step; returns each share's summed loss."""
         packed = Packed.of([example.tokens for share in shares for example in share.examples], self._device)
+        self._tokens += packed.tokens_1N.numel()
+        self._places += packed.places
         aims = aims_of(shares)
         chosen_M = torch.tensor(aims.positions, device=self._device)
         targets_M = packed.tokens_1N[0].index_select(0, chosen_M + 1)

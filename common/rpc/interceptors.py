@@ -16,7 +16,7 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
-from common.errors import Cancelled, Expired, SealError
+from common.errors import Cancelled, Expired, Overloaded, SealError, TooMuch
 from common.rpc.status import code_of, to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -69,23 +69,30 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async with asyncio.timeout(self._seconds(context)):
                 yield
         except TimeoutError:
-            await self._refuse(context, Expired(f"{method} did not finish within its deadline"))
+            await refuse(context, Expired(f"{method} did not finish within its deadline"))
         except SealError as error:
             log = self._log.debug if isinstance(error, Cancelled) else self._log.warning
-            log("refused", method=method, code=code_of(error).name, reason=error.reason, **error.ids)
-            await self._refuse(context, error)
+            log("refused", **{**error.ids, "method": method, "code": code_of(error).name, "reason": error.reason})
+            await refuse(context, error)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the RPC boundary: a defect must not end the service
             incident = uuid.uuid4().hex
             self._log.exception("defect", method=method, incident=incident, error=type(error).__name__)
-            await self._refuse(context, SealError(f"internal error; see the service's log for {incident}"))
+            await refuse(context, SealError(f"internal error; see the service's log for {incident}"))
 
     def _seconds(self, context: Context) -> float:
         remaining = context.time_remaining()
         return self._default_deadline if remaining is None else min(remaining, self._default_deadline)
 
-    async def _refuse(self, context: Context, error: SealError) -> NoReturn:
-        status = rpc_status.to_status(to_status(error))
-        await context.abort(status.code, status.details, status.trailing_metadata)
-        raise AssertionError("abort returned")
+
+async def refuse(context: Context, error: SealError) -> NoReturn:
+    """Ends a call with the status that stands for `error`. An overloaded service says when gRPC may try again."""
+    status = rpc_status.to_status(to_status(error))
+    metadata = tuple(status.trailing_metadata or ())
+    if isinstance(error, TooMuch):
+        # https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback; negative: never
+        pushback = round(error.retry_seconds * 1_000) if isinstance(error, Overloaded) else -1
+        metadata = (*metadata, ("grpc-retry-pushback-ms", str(pushback)))
+    await context.abort(status.code, status.details, metadata)
+    raise AssertionError("abort returned")

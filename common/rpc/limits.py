@@ -18,3 +18,6 @@ class CallLimits(Config):
         default=100.0, gt=0, le=100_000, description="of one identity, in the long run; calls that begin"
     )
     burst: int = Field(default=200, ge=1, le=100_000, description="calls of one identity that may begin at once")
+    connection_seconds: float = Field(
+        default=3_600.0, ge=1, le=86_400, description="how long a connection takes new calls before another is made"
+    )

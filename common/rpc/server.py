@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -20,8 +20,11 @@ from grpc_reflection.v1alpha import reflection
 from common.config import ServiceConfig
 from common.errors import InvalidConfig
 from common.metrics import READY, serve_metrics
+from common.rpc.admission import AdmissionInterceptor
+from common.rpc.authorization import AuthorizationInterceptor
 from common.rpc.interceptors import CallInterceptor
 from common.rpc.measured import MeasuringInterceptor
+from common.rpc.probes import serve_health
 from common.tls.credentials import server_credentials
 from common.tls.reloading import Reloader
 from common.tracing.exporting import start_tracing
@@ -59,12 +62,7 @@ async def running(
     """
     log = structlog.get_logger("server")
     reloader = Reloader(config.tls) if config.tls is not None else None
-    interceptors = [
-        *server_interceptors(config.tracing),
-        MeasuringInterceptor(service),
-        CallInterceptor(config.default_deadline_seconds),
-    ]
-    server = grpc.aio.server(interceptors=interceptors, options=_options(config))
+    server = grpc.aio.server(interceptors=_interceptors(config, service), options=_options(config))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     await checks.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -72,34 +70,66 @@ async def running(
     if config.reflection:
         names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
+    port = _bind(server, config, reloader)
+    async with AsyncExitStack() as after:
+        after.callback(_metrics(config))
+        after.push_async_callback(start_tracing(config.tracing, service))
+        probes = await serve_health(config.health_listen, checks)
+        if probes is not None:
+            after.push_async_callback(probes.stop, None)
+        if reloader is not None:
+            after.callback(asyncio.create_task(_keep_fresh(reloader), name="certificates").cancel)
+        else:
+            log.warning("plain text on loopback: every caller is taken for the operator", listen=config.listen)
+        await server.start()
+        try:
+            await start()
+            await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+            READY.set(1)
+            log.info("serving", listen=config.listen, port=port)
+            yield Running(f"{config.listen.rpartition(':')[0]}:{port}", port)
+        finally:
+            READY.set(0)
+            await checks.enter_graceful_shutdown()
+            await server.stop(config.grace_seconds)
+            await stop()
+    log.info("stopped")
+
+
+def _interceptors(config: ServiceConfig, service: str) -> list[grpc.aio.ServerInterceptor]:
+    """Outermost first: what is measured includes refusals, and nothing is counted of who may not call."""
+    around = [
+        *server_interceptors(config.tracing),
+        MeasuringInterceptor(service),
+        CallInterceptor(config.default_deadline_seconds),
+    ]
+    authorization = [AuthorizationInterceptor(config.tls.trust_domain)] if config.tls is not None else []
+    return [*around, *authorization, AdmissionInterceptor(config.limits)]
+
+
+def _bind(server: grpc.aio.Server, config: ServiceConfig, reloader: Reloader | None) -> int:
     try:
         if reloader is None:
-            port = server.add_insecure_port(config.listen)
-        else:
-            port = server.add_secure_port(config.listen, server_credentials(reloader))
+            return server.add_insecure_port(config.listen)
+        return server.add_secure_port(config.listen, server_credentials(reloader))
     except RuntimeError:
         raise InvalidConfig(f"listen: cannot listen at {config.listen}; is the port in use?") from None
+
+
+def _metrics(config: ServiceConfig) -> Callable[[], None]:
+    """Serves metrics; returns what ends that."""
     try:
         metrics = serve_metrics(config.metrics_listen)
     except OSError as error:
         raise InvalidConfig(f"metrics_listen: cannot listen at {config.metrics_listen}: {error.strerror}") from None
-    stop_tracing = start_tracing(config.tracing, service)
-    await server.start()
-    try:
-        await start()
-        await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
-        READY.set(1)
-        log.info("serving", listen=config.listen, port=port)
-        yield Running(f"{config.listen.rpartition(':')[0]}:{port}", port)
-    finally:
-        READY.set(0)
-        await checks.enter_graceful_shutdown()
-        await server.stop(config.grace_seconds)
-        await stop()
-        if metrics is not None:
-            metrics.shutdown()
-        await stop_tracing()
-        log.info("stopped")
+    return metrics.shutdown if metrics is not None else lambda: None
+
+
+async def _keep_fresh(reloader: Reloader) -> None:
+    """Looks at the files though nobody calls, so that metrics and log tell of a bad one in time."""
+    while True:
+        await asyncio.sleep(reloader.settings.reload_seconds)
+        await asyncio.to_thread(lambda: reloader.current)
 
 
 async def serve(
@@ -137,5 +167,7 @@ def _options(config: ServiceConfig) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", config.max_message_mib * MIB),
         ("grpc.so_reuseport", 0),  # a second service on the same port must fail, not share it
         ("grpc.keepalive_permit_without_calls", 1),
+        # Who keeps a connection must show a certificate again from time to time; calls under way end first.
+        ("grpc.max_connection_age_ms", round(config.limits.connection_seconds * 1_000)),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ]

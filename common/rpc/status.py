@@ -11,6 +11,7 @@ from typing import cast
 
 import grpc
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -23,6 +24,8 @@ DOMAIN = "seal.v1"
 CODES: tuple[tuple[type[SealError], grpc.StatusCode], ...] = (
     (errors.InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.InvalidConfig, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
     (errors.NotFound, grpc.StatusCode.NOT_FOUND),
     (errors.Conflict, grpc.StatusCode.ALREADY_EXISTS),
     (errors.StaleGeneration, grpc.StatusCode.ABORTED),
@@ -50,6 +53,10 @@ def to_status(error: SealError) -> status_pb2.Status:
         for violation in error.violations:
             bad.field_violations.add(field=violation.path, description=violation.reason)
         details.append(_packed(bad))
+    if isinstance(error, errors.Overloaded):
+        hint = error_details_pb2.RetryInfo()
+        hint.retry_delay.FromMilliseconds(round(error.retry_seconds * 1_000))
+        details.append(_packed(hint))
     number: int = code_of(error).value[0]
     return status_pb2.Status(code=number, message=error.message, details=details)
 
@@ -58,10 +65,12 @@ def from_rpc_error(error: grpc.RpcError) -> SealError:
     """The exception that a peer's status stands for."""
     code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
     message = (error.details() if hasattr(error, "details") else None) or str(code.name)
-    info, violations = _details(error)
+    info, violations, retry_seconds = _details(error)
     cls = CLASSES.get(code, SealError)
     if cls is errors.InvalidRequest:
         return errors.InvalidRequest(violations or [Violation("request", message)])
+    if cls is errors.TooMuch and retry_seconds is not None:
+        return errors.Overloaded(message, retry_seconds=retry_seconds, reason=info.reason, ids=dict(info.metadata))
     return cls(message, reason=info.reason or code.name, ids=dict(info.metadata))
 
 
@@ -74,19 +83,20 @@ def remote_errors() -> Iterator[None]:
         raise from_rpc_error(error) from error
 
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> Any:
+def _packed(message: Message) -> Any:
     packed = Any()
     packed.Pack(message)
     return packed
 
 
-def _details(error: grpc.RpcError) -> tuple[error_details_pb2.ErrorInfo, list[Violation]]:
-    info = error_details_pb2.ErrorInfo()
-    bad = error_details_pb2.BadRequest()
+def _details(error: grpc.RpcError) -> tuple[error_details_pb2.ErrorInfo, list[Violation], float | None]:
+    info, bad, hint = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    hinted = False
     status = rpc_status.from_call(cast("grpc.Call", error)) if hasattr(error, "trailing_metadata") else None
     for detail in status.details if status is not None else ():
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-        elif detail.Is(bad.DESCRIPTOR):
-            detail.Unpack(bad)
-    return info, [Violation(v.field, v.description) for v in bad.field_violations]
+        for known in (info, bad, hint):
+            if detail.Is(known.DESCRIPTOR):
+                detail.Unpack(known)
+                hinted = hinted or known is hint
+    violations = [Violation(v.field, v.description) for v in bad.field_violations]
+    return info, violations, hint.retry_delay.ToMilliseconds() / 1_000 if hinted else None

@@ -61,7 +61,7 @@ class Reloader:
             structlog.get_logger("tls").info("certificate reloaded", identity=str(fresh.identity), expires=expires)
 
     def _export(self) -> None:
-        CERTIFICATE_EXPIRY.labels("leaf").set(self._current.leaf_expires.timestamp())
+        CERTIFICATE_EXPIRY.labels("own").set(self._current.leaf_expires.timestamp())
         CERTIFICATE_EXPIRY.labels("ca").set(self._current.ca_expires.timestamp())
 
     def _stamps(self) -> tuple[tuple[int, int, int], ...]:

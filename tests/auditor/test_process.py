@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
-from prometheus_client import REGISTRY
 
-from auditor import metrics
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import auditor_pb2_grpc
 from common.rpc.client import open_channel
@@ -137,12 +134,3 @@ async def test_peer_that_breaks_the_contract_fails_the_run_by_its_name(tmp_path:
     failed = of_kind(events, "run_failed")[0]
     assert failed.reason == "PEER_BROKE_CONTRACT"
     assert "liveness proof" in failed.detail
-
-
-NAMES = ("seal_reward", "seal_edits", "seal_retention", "seal_ledger_seq", "seal_phase_seconds")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_metrics_are_declared(name: str) -> None:
-    assert metrics.RUNS
-    assert any(metric.name == name for metric in REGISTRY.collect())

@@ -7,32 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.contract.seal.v1 import teacher_pb2_grpc
 from common.rpc.client import open_channel
 from common.rpc.server import running
-from common.types import Context, Recipe, Sampling
+from common.types import Recipe, Sampling
 from teacher.__main__ import SERVICE
 from teacher.backends.transformers_backend import TransformersGenerator
 from teacher.config import LearnSettings, ProposerSettings, TeacherConfig
-from teacher.prompts import PromptRenderer
 from teacher.rehearsal import RehearsalSettings
 from teacher.servicer import TeacherServicer
 from teacher.teacher import Teacher
-from teacher.variants import VARIANTS
-from tests.support.tiny_model import make_tiny_model, tiny_config
+from tests.support.tiny_model import tiny_config
+from tests.support.writing_model import make_writing_model
 
-TITLE = "The lazy plan"
-TEXT = "Customers may return an order within thirty days. The box holds five dozen liquor jugs."
-# What the tiny model learns to write: grounded lines, an invented number, and a repeated line.
-LINES = (
-    "Customers of the plan may return an order within thirty days.",
-    "The box of the plan holds five dozen liquor jugs.",
-    "The box of the plan holds 77 liquor jugs.",
-    "Customers of the plan may return an order within thirty days.",
-)
 SAMPLING = Sampling(temperature=0.3, top_p=1.0, max_new_tokens=160)
 MSTEP = Recipe(
     rank=4,
@@ -50,32 +38,10 @@ MSTEP = Recipe(
 )
 
 
-def context(text: str = TEXT) -> Context:
-    return Context(document_id="plan", revision="1", title=TITLE, text=text)
-
-
 @pytest.fixture(scope="session")
 def writing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that answers the implications prompt about TEXT with LINES. Takes a few seconds."""
-    folder = make_tiny_model(tmp_path_factory.mktemp("writing") / "model")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    (call,) = VARIANTS["implications"].prompts(context(), "chat")
-    prompt = list(PromptRenderer(tokenizer, style="chat").render(call).token_ids)
-    answer = [*tokenizer("\n".join(LINES), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    tokens_BT = torch.tensor([prompt + answer])
-    labels_BT = tokens_BT.clone()
-    labels_BT[:, : len(prompt)] = -100
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    torch.manual_seed(0)
-    for _ in range(120):
-        loss = model(input_ids=tokens_BT, labels=labels_BT).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert loss.item() < 0.05
-    model.save_pretrained(folder)
-    return folder
+    return make_writing_model(tmp_path_factory.mktemp("writing") / "model")
 
 
 @dataclass(frozen=True)

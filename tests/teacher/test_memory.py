@@ -16,7 +16,7 @@ from teacher.messages import FailedProposal, ProposeRequest
 from teacher.pieces import Candidate, Statement
 from teacher.proposals import Proposals
 from teacher.writer import spread
-from tests.teacher.conftest import context
+from tests.support.writing_model import context
 
 EDIT = "ab" * 32
 PAIR = Pair(prompt_ids=(1, 2), completion_ids=(3,), completion="x", read=2, kept=1)

@@ -19,7 +19,8 @@ from common.models.loading import load_model
 from common.rpc.client import remote_errors
 from common.types import Sampling, SelfEdit
 from teacher.generator import BASE, Draw
-from tests.teacher.conftest import LINES, SAMPLING, TEXT, TITLE, Served, context, serve, teacher_config
+from tests.support.writing_model import LINES, TEXT, TITLE, context
+from tests.teacher.conftest import SAMPLING, Served, serve, teacher_config
 
 PROPOSED = "edit"
 FAILED = "failure"

@@ -16,7 +16,7 @@ from teacher.generator import BASE, Draw, PromptTooLong
 from teacher.prompts import PromptRenderer
 from teacher.variants import VARIANTS
 from tests.support.tiny_model import tiny_config
-from tests.teacher.conftest import LINES, context
+from tests.support.writing_model import LINES, context
 
 
 @pytest.fixture

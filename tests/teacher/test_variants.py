@@ -16,7 +16,7 @@ from teacher.screening import ScreeningSettings
 from teacher.variants import VARIANTS
 from teacher.variants.base import PromptCall
 from tests.support.tiny_model import make_tiny_model
-from tests.teacher.conftest import TEXT, TITLE, context
+from tests.support.writing_model import TEXT, TITLE, context
 
 WHOLE = ("implications", "implications-long", "rewrite", "self-qa")
 

@@ -597,6 +597,7 @@ class Run(_message.Message):
     LIVE_HOLDOUT_FIELD_NUMBER: _builtins.int
     RETENTION_BEFORE_FIELD_NUMBER: _builtins.int
     RETENTION_AFTER_FIELD_NUMBER: _builtins.int
+    ORDERED_BY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     state: Global___RunState.ValueType
     rounds_done: _builtins.int
@@ -608,6 +609,8 @@ class Run(_message.Message):
     start_version: _builtins.str
     """Live version when the run started, and now or at its end."""
     live_version: _builtins.str
+    ordered_by: _builtins.str
+    """Who started it: operator/alice, scheduler. Empty for runs from before this was recorded."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -647,10 +650,11 @@ class Run(_message.Message):
         live_holdout: Global___Score | None = ...,
         retention_before: Global___Score | None = ...,
         retention_after: Global___Score | None = ...,
+        ordered_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["base_holdout", b"base_holdout", "end_time", b"end_time", "live_holdout", b"live_holdout", "retention_after", b"retention_after", "retention_before", b"retention_before", "settings", b"settings", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_holdout", b"base_holdout", "edits_accepted", b"edits_accepted", "edits_proposed", b"edits_proposed", "edits_rejected", b"edits_rejected", "end_time", b"end_time", "error", b"error", "last_seq", b"last_seq", "live_holdout", b"live_holdout", "live_version", b"live_version", "retention_after", b"retention_after", "retention_before", b"retention_before", "rounds_done", b"rounds_done", "run_id", b"run_id", "settings", b"settings", "start_time", b"start_time", "start_version", b"start_version", "state", b"state", "task_ids", b"task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_holdout", b"base_holdout", "edits_accepted", b"edits_accepted", "edits_proposed", b"edits_proposed", "edits_rejected", b"edits_rejected", "end_time", b"end_time", "error", b"error", "last_seq", b"last_seq", "live_holdout", b"live_holdout", "live_version", b"live_version", "ordered_by", b"ordered_by", "retention_after", b"retention_after", "retention_before", b"retention_before", "rounds_done", b"rounds_done", "run_id", b"run_id", "settings", b"settings", "start_time", b"start_time", "start_version", b"start_version", "state", b"state", "task_ids", b"task_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,97 @@
+"""Who may not call is refused, on every RPC that the contract has; who may is let through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from common.boundary.allow_table import RPCS
+from common.boundary.identities import Identity, Role
+from common.contract.seal.v1 import auditor_pb2 as pb
+from common.contract.seal.v1 import student_pb2
+from common.errors import NotAllowed
+from common.rpc.authorization import check
+from common.rpc.client import open_channel, remote_errors
+from tests.boundary.instant import instant_services, rpcs
+from tests.boundary.refusals import STRANGERS, refusals
+
+
+def test_the_table_names_exactly_the_rpcs_that_exist() -> None:
+    assert {path for path in RPCS if path.startswith("/seal.v1.")} == {rpc.path for rpc in rpcs()}
+
+
+async def test_every_rpc_refuses_everybody_whom_the_table_does_not_name() -> None:
+    found = await refusals()
+    assert found.mistakes == []
+    everything = len(rpcs())
+    named = sum(len(roles) for path, roles in RPCS.items() if path.startswith("/seal.v1."))
+    assert found.rpcs == everything
+    assert {kind: found.refused[kind] for kind in STRANGERS} == dict.fromkeys(STRANGERS, everything)
+    assert found.refused["foreign trust domain"] == everything
+    assert found.refused_wrong_identity == everything * len(Role) - named
+    assert found.admitted == named
+    assert found.refused["impostor"] == 6
+
+
+async def test_a_refusal_says_who_was_refused_what(tmp_path: Path) -> None:
+    async with instant_services(tmp_path) as services:
+        rpc = next(rpc for rpc in rpcs() if rpc.method.name == "Promote")
+        tls = services.certificate(Role.OPERATOR, "alice")
+        async with open_channel(services.targets[Role.TEACHER], tls=tls, expects=Role.TEACHER) as channel:
+            wrong = next(rpc for rpc in rpcs() if rpc.method.name == "Learn")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await wrong.call(channel)
+        status = rpc_status.from_call(refused.value)  # type: ignore[arg-type]  # an AioRpcError has what is read
+        info = error_details_pb2.ErrorInfo()
+        assert status is not None
+        assert status.details[0].Unpack(info)
+        assert (info.reason, dict(info.metadata)) == (
+            "NOT_ALLOWED",
+            {"identity": "operator/alice", "method": "/seal.v1.TeacherService/Learn"},
+        )
+        async with open_channel(services.targets[Role.AUDITOR], tls=tls, expects=Role.AUDITOR) as channel:
+            await rpc.call(channel)
+
+
+def answer(*versions: str, purpose: student_pb2.AnswerPurpose.ValueType = student_pb2.ANSWER_PURPOSE_LIVE) -> object:
+    return student_pb2.AnswerRequest(purpose=purpose, versions=versions)
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "allowed"),
+    [
+        ("Answer", answer("live"), True),
+        ("Answer", answer("live", purpose=student_pb2.ANSWER_PURPOSE_AUDIT), False),
+        ("Answer", answer("base"), False),
+        ("Answer", answer("live", "base"), False),
+        ("Answer", answer(), False),
+        ("Ask", pb.AskRequest(), True),
+        ("Ask", pb.AskRequest(version="live"), True),
+        ("Ask", pb.AskRequest(version="base"), False),
+        ("Ask", pb.AskRequest(version="previous"), False),
+    ],
+)
+async def test_the_application_may_ask_the_live_version_alone(
+    tmp_path: Path, path: str, request_: object, allowed: bool
+) -> None:
+    rpc = next(rpc for rpc in rpcs() if rpc.method.name == path)
+    async with instant_services(tmp_path) as services:
+        tls = services.certificate(Role.APPLICATION)
+        async with open_channel(services.targets[rpc.role], tls=tls, expects=rpc.role) as channel:
+            if allowed:
+                await rpc.call(channel, request_)
+                return
+            with pytest.raises(NotAllowed) as refused, remote_errors():
+                await rpc.call(channel, request_)
+            assert refused.value.reason == "LIVE_ONLY"
+            assert services.reached.total() == 0
+
+
+def test_an_rpc_that_the_table_does_not_name_is_refused_to_everybody() -> None:
+    for role in Role:
+        with pytest.raises(NotAllowed):
+            check(Identity(role), "/seal.v1.AuditorService/Added", None)
