@@ -1,7 +1,7 @@
 """A tiny model that knows a few answers by heart, so that a whole run of real services has something to learn and lose.
 
 As a teacher it answers the self-qa prompt about each document with questions and answers; as a student it knows the
-questions of a suite. It takes a few seconds to make, and is otherwise a model like any other (tests/support/tiny_model).
+questions of a suite. It takes a few seconds to make, and is otherwise a model like any other (tiny_model.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.tiny_model import make_tiny_model
 POSITIONS = 2_048
 
 
-def make_writer(folder: Path, documents: Mapping[Path | str, tuple[Context, str]], *, steps: int = 150) -> Path:
+def make_writer(folder: Path, documents: Mapping[str, tuple[Context, str]], *, steps: int = 150) -> Path:
     """A model that answers self-qa about each document with a text of its own."""
     _tiny(folder)
     renderer = PromptRenderer.load(folder, style="chat")

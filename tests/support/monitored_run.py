@@ -1,11 +1,12 @@
-"""Real runs under a real Prometheus: the three services as processes, tiny models, two documents, everything watched.
+"""A real run under a real Prometheus: the three services as processes, tiny models, two documents, everything watched.
 
-The first run teaches two documents one after the other, so that there is something to forget; the second is refused by
-its gates. A scripted endpoint stands for the judge's model, nothing else for anything.
+The run teaches two documents one after the other, so that there is something to forget. A scripted endpoint stands for
+the judge's model, and nothing else for anything.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -65,6 +66,18 @@ KNOWN = {
 }
 
 
+M_STEP = {
+    **{"rank": 8, "alpha": 16, "learning_rate": 0.005, "epochs": 3, "batch_size": 4, "dropout": 0.0, "warmup_steps": 0},
+    **{"max_grad_norm": 1.0, "weight_decay": 0.0, "max_tokens": 1_024, "schedule": "SCHEDULE_LINEAR"},
+    "target_modules": ["q_proj", "v_proj"],
+}
+RUN = (
+    *("--run-id", "first", "--rounds", "1", "--candidates", "2", "--seeds", "2", "--no-racing", "--level", "0.5"),
+    *("--max-drop", "1", "--max-drift", "50", "--max-degenerate", "1", "--cross-split", "1"),
+    *("--max-answer-tokens", "16"),
+)
+
+
 @dataclass(frozen=True)
 class Watched:
     """What there is to look at once the runs are over."""
@@ -100,7 +113,9 @@ def text_of(facts: Mapping[str, str]) -> str:
 
 
 def written_about(facts: Mapping[str, str]) -> str:
-    return "\n".join(f"Question: {question}\nAnswer: {answer}" for question, answer in facts.items())
+    """What the teacher writes of a document; the last pair's number stands nowhere in it."""
+    pairs = [*facts.items(), (next(iter(facts)), "at 99")]
+    return "\n".join(f"Question: {question}\nAnswer: {answer}" for question, answer in pairs)
 
 
 def write_tasks(folder: Path) -> Path:
@@ -118,7 +133,9 @@ def write_tasks(folder: Path) -> Path:
         ]
         task = {"id": name, "kind": "knowledge", "title": title, "context": text_of(facts), "tau": tau}
         (folder / "tasks" / f"{name}.yaml").write_text(yaml.safe_dump(task))
-    items = [{"id": f"k{n}", "question": question, "answers": [answer]} for n, (question, answer) in enumerate(KNOWN.items())]
+    items = [
+        {"id": f"k{n}", "question": question, "answers": [answer]} for n, (question, answer) in enumerate(KNOWN.items())
+    ]
     (folder / "known.yaml").write_text(yaml.safe_dump({"id": "known", "title": "Known", "items": items}))
     return folder / "tasks"
 
@@ -131,8 +148,6 @@ def verdict(body: dict[str, Any]) -> str:
 
 
 def settings(models: Path, judge: Endpoint) -> list[str]:
-    recipe = "{rank: 8, alpha: 16, learning_rate: 0.005, epochs: 3, batch_size: 4, dropout: 0.0, warmup_steps: 0, "
-    recipe += "max_grad_norm: 1.0, weight_decay: 0.0, max_tokens: 1024, schedule: SCHEDULE_LINEAR, target_modules: [q_proj, v_proj]}"
     return [
         *(f"{name}.model.threads=1" for name in ("teacher", "student")),
         *(f"{name}.model.cache_dir={models / 'cache'}" for name in ("teacher", "student")),
@@ -140,18 +155,18 @@ def settings(models: Path, judge: Endpoint) -> list[str]:
         f"student.model.model={models / 'knower'}",
         "teacher.backend=transformers",
         "teacher.proposer.prompt_variants=[self-qa]",
-        "teacher.proposer.sampling={temperature: 0.4, top_p: 1.0, max_new_tokens: 700}",
+        "teacher.proposer.sampling={temperature: 0.7, top_p: 1.0, max_new_tokens: 700}",
         "teacher.rehearsal.examples=0",
-        f"teacher.learn.recipe={recipe}",
+        f"teacher.learn.recipe={json.dumps(M_STEP)}",
         "teacher.learn.max_pairs=4",
         "student.training.defaults={rank: 16, alpha: 32, learning_rate: 0.005, epochs: 12}",
-        f"auditor.judges.strict={{base_url: '{judge.base_url}', model: scripted}}",
+        f"auditor.judges.strict={{base_url: '{judge.base_url}', model: scripted, price_read: 0.5, price_written: 1.5}}",
     ]
 
 
 @asynccontextmanager
 async def monitored(folder: Path) -> AsyncIterator[Watched]:
-    """Two runs, done, and the Prometheus that watched them; all still up until the block ends."""
+    """A run that is over, and the Prometheus that watched it; all is still up until the block ends."""
     documents = {n: (context, written_about(DOCUMENTS[n][1])) for n, context in contexts().items()}
     make_writer(folder / "models" / "writer", documents)
     make_knower(folder / "models" / "knower", KNOWN)
@@ -159,19 +174,16 @@ async def monitored(folder: Path) -> AsyncIterator[Watched]:
     empty = folder / "seal.yaml"
     empty.touch()
     with serving(verdict) as judge:
-        plan = make_plan(
-            data=folder / "data", config=empty, settings=settings(folder / "models", judge), fresh=True
-        )
+        plan = make_plan(data=folder / "data", config=empty, settings=settings(folder / "models", judge), fresh=True)
         metrics = {service.name: service.metrics.dialled for service in plan.services if service.metrics}
         with watching(folder / "prometheus", metrics) as prometheus:
             async with services_up(plan) as services:
                 started = time.time()
                 auditor = services.target("auditor")
-                seal(auditor, "run", str(tasks), *FIRST, "--suite-file", str(folder / "known.yaml"))
-                yield Watched(prometheus, auditor, started, time.time(), seal(auditor, "edits"))
-
-
-FIRST = (
-    *("--run-id", "first", "--rounds", "1", "--candidates", "2", "--seeds", "2", "--no-racing", "--level", "0.5"),
-    *("--max-drop", "1", "--max-drift", "0", "--max-degenerate", "1", "--cross-split", "1", "--max-answer-tokens", "16"),
-)
+                seal(auditor, "edits")
+                seal(auditor, "run", str(tasks), *RUN, "--suite-file", str(folder / "known.yaml"))
+                edits = seal(auditor, "edits")
+                seal(auditor, "ask", "When does the boat leave?", "--topic", "The quick ferry")
+                seen = 'grpc_server_handled_total{grpc_method="Ask", grpc_code="OK"}'
+                await asyncio.to_thread(prometheus.until, seen)
+                yield Watched(prometheus, auditor, started, time.time(), edits)

@@ -43,6 +43,14 @@ class Prometheus:
         found = self._ask("query_range", query=expr, start=start, end=end, step=step)
         return [Series(one["metric"], tuple(map(_point, one["values"]))) for one in found["result"]]
 
+    def until(self, expr: str, seconds: float = 30.0) -> None:
+        """Waits until a scrape has brought what `expr` looks for."""
+        end = time.monotonic() + seconds
+        while not self.query(expr):
+            if time.monotonic() > end:
+                raise TimeoutError(f"no scrape brought {expr}")
+            time.sleep(0.2)
+
     def healthy(self) -> set[str]:
         """Jobs whose newest scrape succeeded."""
         return {series.labels["job"] for series in self.query("up == 1")}
