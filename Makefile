@@ -9,7 +9,7 @@ ARGS ?=
 FAST := not model and not vllm and not e2e and not images
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention run up test test-fast test-models lint format proto lock lock-images images dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models lint format proto lock lock-images images dashboards clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ bench-auditor: $(INSTALLED) ## how often the auditor's judgement is wrong, on si
 
 bench-retention: $(INSTALLED) ## what is learned and forgotten over eight passages, ours and as published; hours, resumable [DATA= EDITS= ARGS=]
 	@$(BIN)/python -m benchmarks.retention $(if $(DATA),--data $(DATA)) $(if $(EDITS),--edits $(EDITS)) $(ARGS)
+
+bench-replicas: $(INSTALLED) ## how much faster three students on one store train than one, and what killing one costs, six minutes [ARGS=]
+	@$(BIN)/python -m benchmarks.replicas $(ARGS)
 
 run: $(INSTALLED) ## a run over your own tasks against `make up` [DATA= ARGS=]
 	$(BIN)/seal run $(RUN_DATA) $(ARGS)

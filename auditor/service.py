@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from grpc import aio
@@ -25,8 +26,10 @@ from auditor.policy.rules_file import configured_rules
 from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.runs import Runs
+from auditor.spread_student import SpreadStudent
 from auditor.suite_files import built_in_suites
 from auditor.watch import Watchers
+from common.boundary.identities import Role
 from common.canonical import digest_of
 from common.errors import SealError
 from common.rpc.client import open_channel
@@ -53,6 +56,7 @@ class Auditor:
     quick_student: GrpcStudent
     _watchers: Watchers
     _channels: tuple[aio.Channel, ...]
+    _spread: SpreadStudent | None
     _verify_seconds: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -69,17 +73,19 @@ class Auditor:
         views = Views(recorder)
         graders = Graders(recorder, config.judges, config.commands)
         tracing = client_interceptors(config.tracing)
-        size = config.max_message_mib
-        teacher_channel = open_channel(config.teacher.target, max_message_mib=size, interceptors=tracing)
-        student_channel = open_channel(config.student.target, max_message_mib=size, interceptors=tracing)
-        student = GrpcStudent(student_channel, config.timeouts, config.retries)
+        dial = partial(open_channel, max_message_mib=config.max_message_mib, tls=config.tls, interceptors=tracing)
+        teacher_channel = dial(config.teacher.target, expects=Role.TEACHER)
+        dial_student = partial(dial, expects=Role.STUDENT)
+        student_channel = dial_student(config.student.target)
+        anyone = GrpcStudent(student_channel, config.timeouts, config.retries)
+        spread = SpreadStudent.open(config, anyone, dial_student) if config.student.replicas != 1 else None
         quick_student = GrpcStudent(
             student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
         )
         moves = Moves(recorder, views, quick_student)
         crew = Crew(
             teacher=GrpcTeacher(teacher_channel, config.timeouts, config.retries),
-            student=student,
+            student=spread or anyone,
             recorder=recorder,
             views=views,
             moves=moves,
@@ -105,6 +111,7 @@ class Auditor:
             quick_student=quick_student,
             _watchers=watchers,
             _channels=(teacher_channel, student_channel),
+            _spread=spread,
             _verify_seconds=config.verify_ledger_hours * 3600,
         )
 
@@ -133,6 +140,8 @@ class Auditor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._spread is not None:
+            await self._spread.close()
         for channel in self._channels:
             await channel.close()
         await self.crew.graders.close()

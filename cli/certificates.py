@@ -71,6 +71,8 @@ class Authority:
             _builder(name, name, key, now - CLOCKS_DIFFER, now + valid)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
+            # By this an authority and the one that takes over from it are told apart: they have the same name.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, SHA256())
         )
         return cls(trust_domain, certificate, key)
@@ -122,6 +124,7 @@ class Authority:
             _builder(subject, self.certificate.subject, key, start, (not_before or now) + valid)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .add_extension(
                 x509.SubjectAlternativeName(
                     [

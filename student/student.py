@@ -10,7 +10,7 @@ from common.errors import NotPossible, Unavailable
 from common.lora.engine import LoraEngine
 from common.lora.residency import BASE_VERSION
 from common.models.digest import base_digest
-from common.models.loading import load_model
+from common.models.loading import BaseModel, load_model
 from common.phase import HeavyPhase
 from common.software import software
 from common.types import Digest
@@ -140,7 +140,7 @@ class Student:
 
         config = self._config
         base = load_model(config.model)
-        engine = LoraEngine(base, config.engine, self.store.adapter)
+        engine = self._open_engine(base)
         answers, packages = self._open_answers(engine)
         recipes = RecipeBook(config.training, engine.linear_names, base.max_positions)
         runs = software(
@@ -171,6 +171,10 @@ class Student:
         )
         answering = Answering(engine, answers, self.versions, self._workroom)
         return _Loaded(engine, answers, training, answering, status)
+
+    def _open_engine(self, base: BaseModel) -> LoraEngine:
+        """The engine on the model's thread; a benchmark has one of its own."""
+        return LoraEngine(base, self._config.engine, self.store.adapter)
 
     def _open_answers(self, engine: LoraEngine) -> tuple[AnswerEngine, tuple[str, ...]]:
         """The engine that writes answers, and the packages that it adds to the record. Raises InvalidConfig."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -95,6 +96,8 @@ class Instant:
     folder: Path
     targets: dict[Role, str] = field(default_factory=dict)
     reached: Counter[str] = field(default_factory=Counter)
+    # Streams wait for it behind their first response; it is set until a test clears it.
+    flowing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def certificate(self, role: Role, name: str = "") -> TlsSettings:
         """Of this authority; made when it is first asked for."""
@@ -110,11 +113,12 @@ async def instant_services(
 ) -> AsyncIterator[Instant]:
     """The three services, each with its own certificate."""
     services = Instant(Authority.create(), folder)
+    services.flowing.set()
     async with AsyncExitStack() as stack:
         for role, (described, _, add) in SERVICES.items():
             tls = services.certificate(role).model_copy(update={"reload_seconds": reload_seconds})
             config = ServiceConfig(listen="127.0.0.1:0", tls=tls, limits=limits, grace_seconds=grace_seconds)
-            servicer = _servicer(role, services.reached)
+            servicer = _servicer(role, services)
             server = await stack.enter_async_context(
                 running(config, service=described.full_name, add=_adding(add, servicer))
             )
@@ -126,20 +130,22 @@ def _adding(add: Callable[[Any, grpc.aio.Server], None], servicer: object) -> Ca
     return lambda server: add(servicer, server)
 
 
-def _servicer(role: Role, reached: Counter[str]) -> object:
+def _servicer(role: Role, services: Instant) -> object:
     described, base, _ = SERVICES[role]
-    answers = {method.name: _answer(Rpc(role, method), reached) for method in described.methods}
+    answers = {method.name: _answer(Rpc(role, method), services) for method in described.methods}
     return type("Instant", (base,), answers)()
 
 
-def _answer(rpc: Rpc, reached: Counter[str]) -> Callable[[Any, Any, Any], Any]:
+def _answer(rpc: Rpc, services: Instant) -> Callable[[Any, Any, Any], Any]:
     async def unary(self: object, request: Any, context: Any) -> Any:
-        reached[rpc.path] += 1
+        services.reached[rpc.path] += 1
         return rpc.response
 
     async def streaming(self: object, request: Any, context: Any) -> AsyncIterator[Any]:
-        reached[rpc.path] += 1
-        for _ in range(3):
+        services.reached[rpc.path] += 1
+        yield rpc.response
+        await services.flowing.wait()
+        for _ in range(2):
             yield rpc.response
 
     return streaming if rpc.method.server_streaming else unary

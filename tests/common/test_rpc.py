@@ -31,6 +31,10 @@ class Servicer(teacher_pb2_grpc.TeacherServiceServicer):
             raise NotFound("policy p1 is not here", reason="UNKNOWN_POLICY", ids={"policy": "p1"})
         if request.request_id == "stale":
             raise StaleGeneration("generation is 4")
+        if request.request_id == "many":
+            raise InvalidRequest([Violation(f"kept[{i}].edit", "no such edit") for i in range(5_000)])
+        if request.request_id == "long":
+            raise NotFound("\U0001f92f" * 9_000, ids={f"id{i}": "\U0001f92f" * 9_000 for i in range(99)})
         if request.request_id == "defect":
             raise ZeroDivisionError("the passage says so")
         return teacher_pb2.SetPolicyResponse(policy_version=request.policy_version)
@@ -47,15 +51,18 @@ class Servicer(teacher_pb2_grpc.TeacherServiceServicer):
 
 
 @pytest.fixture
-async def stub() -> AsyncIterator[teacher_pb2_grpc.TeacherServiceAsyncStub]:
-    async with (
-        running(
-            ServiceConfig(listen="127.0.0.1:0"),
-            service=SERVICE,
-            add=lambda server: teacher_pb2_grpc.add_TeacherServiceServicer_to_server(Servicer(), server),
-        ) as server,
-        open_channel(server.target) as channel,
-    ):
+async def target() -> AsyncIterator[str]:
+    async with running(
+        ServiceConfig(listen="127.0.0.1:0"),
+        service=SERVICE,
+        add=lambda server: teacher_pb2_grpc.add_TeacherServiceServicer_to_server(Servicer(), server),
+    ) as server:
+        yield server.target
+
+
+@pytest.fixture
+async def stub(target: str) -> AsyncIterator[teacher_pb2_grpc.TeacherServiceAsyncStub]:
+    async with open_channel(target) as channel:
         yield teacher_pb2_grpc.TeacherServiceStub(channel)
 
 
@@ -85,6 +92,33 @@ async def test_defect_tells_an_incident_and_nothing_of_its_cause_and_the_service
     assert "passage" not in defect.value.message
     answer = await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="fine", policy_version="base"))
     assert answer.policy_version == "base"
+
+
+async def test_bytes_that_are_no_message_are_the_callers_mistake(target: str) -> None:
+    async with open_channel(target) as channel:
+        plain: Any = channel.unary_unary(f"/{SERVICE}/SetPolicy")
+        with pytest.raises(InvalidRequest, match="3 bytes are no message"), remote_errors():
+            await plain(b"\x0a\xff\xff")
+        stream: Any = channel.unary_stream(f"/{SERVICE}/Learn")
+        with pytest.raises(InvalidRequest, match="3 bytes are no message"), remote_errors():
+            await anext(aiter(stream(b"\x0a\xff\xff")))
+
+
+async def test_status_of_thousands_of_violations_arrives_and_says_how_many_it_leaves_out(
+    stub: teacher_pb2_grpc.TeacherServiceAsyncStub,
+) -> None:
+    with pytest.raises(InvalidRequest) as refused, remote_errors():
+        await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="many"))
+    *named, last = refused.value.violations
+    assert named[0].path == "kept[0].edit"
+    assert last.reason.startswith(f"{5_000 - len(named)} more violations")
+
+
+async def test_long_message_and_ids_arrive_shortened(stub: teacher_pb2_grpc.TeacherServiceAsyncStub) -> None:
+    with pytest.raises(NotFound, match=r"^\U0001f92f.*\.\.\.$") as missing, remote_errors():
+        await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="long"))
+    assert missing.value.reason == "NOT_FOUND"
+    assert missing.value.ids["id0"].endswith("...")
 
 
 async def test_deadline_ends_a_call(stub: teacher_pb2_grpc.TeacherServiceAsyncStub) -> None:
