@@ -9,7 +9,7 @@ ARGS ?=
 FAST := not model and not vllm and not e2e and not images
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models lint format proto lock lock-images images dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models lint format proto lock lock-images images dashboards pictures clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ proto: $(INSTALLED) ## write the generated contract anew
 
 dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of tools/dashboards
 	$(BIN)/python -m tools.dashboards
+
+pictures: $(INSTALLED) ## draw docs/pictures anew from a run that a Prometheus watches, three minutes
+	$(BIN)/python -m tools.pictures
 
 lock: ## resolve requirements/ anew (needs uv) [ARGS=]
 	tools/lock $(ARGS)

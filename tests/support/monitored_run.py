@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,10 @@ class Watched:
     ended: float
     edits: list[dict[str, Any]]
 
-    def seal(self, *arguments: str) -> list[Any]:
-        return seal(self.auditor, *arguments)
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What a command needs to find the auditor."""
+        return ("--auditor", self.auditor)
 
 
 def seal(auditor: str, *arguments: str) -> list[Any]:
@@ -165,8 +167,11 @@ def settings(models: Path, judge: Endpoint) -> list[str]:
 
 
 @asynccontextmanager
-async def monitored(folder: Path) -> AsyncIterator[Watched]:
-    """A run that is over, and the Prometheus that watched it; all is still up until the block ends."""
+async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> AsyncIterator[Watched]:
+    """A run that is over, and the Prometheus that watched it; all is still up until the block ends.
+
+    more: options of `seal run` that replace RUN's. changed: settings that replace ours.
+    """
     documents = {n: (context, written_about(DOCUMENTS[n][1])) for n, context in contexts().items()}
     make_writer(folder / "models" / "writer", documents)
     make_knower(folder / "models" / "knower", KNOWN)
@@ -174,14 +179,16 @@ async def monitored(folder: Path) -> AsyncIterator[Watched]:
     empty = folder / "seal.yaml"
     empty.touch()
     with serving(verdict) as judge:
-        plan = make_plan(data=folder / "data", config=empty, settings=settings(folder / "models", judge), fresh=True)
+        plan = make_plan(
+            data=folder / "data", config=empty, settings=[*settings(folder / "models", judge), *changed], fresh=True
+        )
         metrics = {service.name: service.metrics.dialled for service in plan.services if service.metrics}
         with watching(folder / "prometheus", metrics) as prometheus:
             async with services_up(plan) as services:
                 started = time.time()
                 auditor = services.target("auditor")
                 seal(auditor, "edits")
-                seal(auditor, "run", str(tasks), *RUN, "--suite-file", str(folder / "known.yaml"))
+                seal(auditor, "run", str(tasks), *RUN, *more, "--suite-file", str(folder / "known.yaml"))
                 edits = seal(auditor, "edits")
                 seal(auditor, "ask", "When does the boat leave?", "--topic", "The quick ferry")
                 seen = 'grpc_server_handled_total{grpc_method="Ask", grpc_code="OK"}'
