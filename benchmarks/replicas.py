@@ -3,7 +3,7 @@
 `make bench-replicas`, or `python -m benchmarks.replicas`. The replicas are processes with the student's own server and
 store and a simulated GPU (benchmarks/simulated_student.py); the auditor's own client spreads the candidates over them.
 Three orders: to one replica, to three, and to three of which one is killed with SIGKILL when a third of the results is
-there. The last line is one JSON object.
+there, in the middle of its next candidate. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -142,8 +142,10 @@ async def opened(replicas: Sequence[Replica]) -> AsyncIterator[SpreadStudent]:
             await student.close()
 
 
-async def trained(fleet: Fleet, replicas: Sequence[Replica], candidates: int, kill_after: int = 0) -> dict[str, Any]:
-    """Has these replicas train candidates. `kill_after` so many results the last of them is killed."""
+async def trained(
+    fleet: Fleet, replicas: Sequence[Replica], candidates: int, *, kill_after: int = 0, seconds_later: float = 0.0
+) -> dict[str, Any]:
+    """Has these replicas train candidates. So much later than `kill_after` results the last of them is killed."""
     order, results = fleet.order(candidates), 0
     started = time.monotonic()
     async with opened(replicas) as student:
@@ -151,7 +153,7 @@ async def trained(fleet: Fleet, replicas: Sequence[Replica], candidates: int, ki
             assert isinstance(event, TrainedCandidate), event
             results += 1
             if results == kill_after:
-                replicas[-1].process.kill()
+                asyncio.get_running_loop().call_later(seconds_later, replicas[-1].process.kill)
     seconds = time.monotonic() - started
     begun = fleet.trainings()
     names = {replica.process.pid: f"replica {place}" for place, replica in enumerate(fleet.replicas)}
@@ -173,7 +175,9 @@ async def measured(folder: Path, candidates: int, seconds: float, count: int) ->
         await asyncio.gather(*(trained(students, [replica], 1) for replica in replicas))
         one = said("one", await trained(students, replicas[:1], candidates))
         several = said("several", await trained(students, replicas, candidates))
-        killed = said("killed", await trained(students, replicas, candidates, kill_after=candidates // 3))
+        # All have just stored something; half a candidate later each is in the middle of another.
+        with_a_death = trained(students, replicas, candidates, kill_after=candidates // 3, seconds_later=seconds / 2)
+        killed = said("killed", await with_a_death)
     speed = one["candidates_per_minute"]
     return {
         "candidates": candidates,

@@ -15,7 +15,9 @@ import pytest
 from cli.changes import State, digest
 from cli.taskfiles import load_tasks
 from common import errors
+from common.boundary.identities import Identity, Role
 from common.contract.seal.v1 import auditor_pb2 as pb
+from common.rpc.authorization import check
 from tests.cli.conftest import Seal
 from tests.cli.scripted_auditor import ScriptedAuditor, recorded_events, serving
 
@@ -37,6 +39,7 @@ class Nightly(ScriptedAuditor):
         return [request for request in self.requests if isinstance(request, pb.StartRunRequest)]
 
     async def StartRun(self, request: pb.StartRunRequest, context: object) -> pb.StartRunResponse:
+        check(Identity(Role.SCHEDULER), "/seal.v1.AuditorService/StartRun", request)
         await super().StartRun(request, context)
         state = self.known.setdefault(request.run_id, pb.RUN_STATE_QUEUED)
         return pb.StartRunResponse(run=pb.Run(run_id=request.run_id, state=state))
@@ -123,6 +126,17 @@ def test_a_scheduler_who_may_not_list_edits_sees_the_run_to_its_end(asked: Seal,
     outcome = asked("run", str(documents), "--changed-since", str(documents.parent / "state.json"))
     assert outcome.code == 0, outcome.err
     assert "Its edits are an operator's to read" in outcome.out
+
+
+def test_a_scheduler_may_say_how_much_is_tried_and_not_by_what_it_is_judged(
+    asked: Seal, servicer: Nightly, documents: Path
+) -> None:
+    command = ("run", str(documents), "--changed-since", str(documents.parent / "state.json"))
+    refused = asked(*command, "--max-drop", "1")
+    assert refused.code == 1
+    assert "settings.retention is the auditor's to set" in refused.err
+    assert servicer.started == []
+    assert asked(*command, "--rounds", "2", "--candidates", "3").code == 0
 
 
 @pytest.mark.parametrize("ending", ["run_failed", "run_cancelled"])

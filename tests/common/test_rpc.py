@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.config import ServiceConfig
-from common.contract.seal.v1 import teacher_pb2, teacher_pb2_grpc
+from common.contract.seal.v1 import teacher_pb2, teacher_pb2_grpc, types_pb2
+from common.convert import from_proto
 from common.errors import InvalidConfig, InvalidRequest, NotFound, SealError, StaleGeneration, Violation
 from common.rpc.client import open_channel, remote_errors
 from common.rpc.server import running
+from common.types import Conversation
 
 SERVICE = "seal.v1.TeacherService"
 
@@ -31,6 +34,8 @@ class Servicer(teacher_pb2_grpc.TeacherServiceServicer):
             raise NotFound("policy p1 is not here", reason="UNKNOWN_POLICY", ids={"policy": "p1"})
         if request.request_id == "stale":
             raise StaleGeneration("generation is 4")
+        if request.request_id == "invalid":
+            from_proto(Conversation, types_pb2.Conversation())
         if request.request_id == "many":
             raise InvalidRequest([Violation(f"kept[{i}].edit", "no such edit") for i in range(5_000)])
         if request.request_id == "long":
@@ -112,6 +117,14 @@ async def test_status_of_thousands_of_violations_arrives_and_says_how_many_it_le
     *named, last = refused.value.violations
     assert named[0].path == "kept[0].edit"
     assert last.reason.startswith(f"{5_000 - len(named)} more violations")
+
+
+async def test_refused_requests_do_not_stay_in_memory(stub: teacher_pb2_grpc.TeacherServiceAsyncStub) -> None:
+    for _ in range(20):
+        with pytest.raises(InvalidRequest), remote_errors():
+            await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="invalid"))
+    gc.collect()
+    assert sum(isinstance(thing, Violation) for thing in gc.get_objects()) < 5
 
 
 async def test_long_message_and_ids_arrive_shortened(stub: teacher_pb2_grpc.TeacherServiceAsyncStub) -> None:
