@@ -157,12 +157,12 @@ def inside() -> Found:
     return found
 
 
-def main() -> int:
-    if INSIDE in sys.argv:
-        found = inside()
-        print(json.dumps(asdict(found)))
-        return 0 if found.good else 1
-    shut_in()
+def main() -> NoReturn:
+    if INSIDE not in sys.argv:
+        shut_in()
+    found = inside()
+    print(json.dumps(asdict(found)))
+    sys.exit(0 if found.good else 1)
 
 
 def shut_in() -> NoReturn:
@@ -173,4 +173,4 @@ def shut_in() -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
