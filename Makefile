@@ -10,7 +10,7 @@ ARGS ?=
 FAST := not model and not vllm and not e2e and not images and not network
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models boundary network fuzz soak lint format proto manifests lock lock-images sbom images dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models boundary network fuzz soak lint format proto manifests lock lock-images sbom images dashboards pictures clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,6 +87,9 @@ proto: $(INSTALLED) ## write the generated contract anew
 
 dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of tools/dashboards
 	$(BIN)/python -m tools.dashboards
+
+pictures: $(INSTALLED) ## draw docs/pictures anew from a run that a Prometheus watches, three minutes
+	$(BIN)/python -m tools.pictures
 
 manifests: $(CHECKS) ## render, validate and check every overlay of deploy/k8s, a minute (needs kubectl)
 	@$(dir $(CHECKS))bin/python -m tools.manifests
