@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -65,6 +66,12 @@ class State(BaseModel):
         return State(last_run=run_id, documents={**self.documents, **{task.task_id: digest(task) for task in tasks}})
 
 
+def note(path: Path, run_id: str, tasks: Sequence[task_pb2.Task]) -> None:
+    """Adds a finished run to the file as it is now: another command may have noted others since it was read."""
+    with FileLock(f"{path}.lock"):
+        State.read(path).after(run_id, tasks).write(path)
+
+
 def usable_together(changed_since: Path | None, *, run_id: str | None, detach: bool) -> None:
     """Raises BadInput for options that --changed-since excludes."""
     if changed_since is None:
@@ -96,7 +103,7 @@ async def run_changed(target: str, request: RunRequest, path: Path, *, limit: in
         if run.state == pb.RUN_STATE_FINISHED:
             console.print("It was finished before, and only not noted yet.", markup=False)
         await follow_and_sum_up(service, run.run_id, 0, as_json)
-    state.after(run.run_id, changed).write(path)
+    note(path, run.run_id, changed)
 
 
 async def _open_run(service: Auditor, request: RunRequest, last_run: str) -> pb.Run:
