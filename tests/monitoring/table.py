@@ -1,10 +1,16 @@
-"""The table of docs/metrics.md, read."""
+"""The table of docs/metrics.md, and what a running service shows, read."""
 
 from __future__ import annotations
 
 import re
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+import prometheus_client
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.monitoring.declared import OURS
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("teacher", "student", "auditor")
@@ -43,3 +49,10 @@ def documented() -> list[Metric]:
         labels = tuple(sorted(row["labels"].split(", "))) if row["labels"] else ()
         metrics.append(Metric(row["name"], row["type"], labels, services))
     return metrics
+
+
+def scraped(target: str) -> list[prometheus_client.Metric]:
+    """What the port at host:port shows, ours alone."""
+    with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return [family for family in families if family.name.startswith(OURS)]
