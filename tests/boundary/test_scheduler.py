@@ -29,10 +29,10 @@ def documents(*names: str) -> list[task_pb2.Task]:
     return [ParseDict(task(name), task_pb2.Task()) for name in names]
 
 
-def request(*names: str, **changes: int) -> RunRequest:
+def request(*names: str) -> RunRequest:
     """What the test's run is judged by is the auditor's own; the suite comes along."""
     known = ParseDict(suite(), task_pb2.Suite())
-    return RunRequest(tasks=documents(*names), settings=pb.RunSettings(**changes), suites=[known])
+    return RunRequest(tasks=documents(*names), settings=pb.RunSettings(candidates=1), suites=[known])
 
 
 async def test_a_scheduler_teaches_what_changed_and_is_told_no_question(
@@ -62,11 +62,11 @@ async def test_a_scheduler_teaches_what_changed_and_is_told_no_question(
             open_channel(at.target, tls=certificate(Role.SCHEDULER), expects=Role.AUDITOR) as channel,
         ):
             service = Auditor(channel, at.target)
-            await run_what_changed(service, request("a", candidates=1), state)
+            await run_what_changed(service, request("a"), state)
             first = State.read(state)
-            await run_what_changed(service, request("a", "b", candidates=1), state)
+            await run_what_changed(service, request("a", "b"), state)
             second = State.read(state)
-            await run_what_changed(service, request("a", "b", candidates=1), state)
+            await run_what_changed(service, request("a", "b"), state)
             told = await service.holdout_results(second.last_run)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await service.stub.Ask(pb.AskRequest(question="Who are you?"))
