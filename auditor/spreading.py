@@ -16,13 +16,15 @@ from auditor.clients import GrpcStudent, wait_before
 from auditor.config import Retries
 from auditor.pieces import Cut, Event, OrderT, key_of
 from auditor.ports import OnProgress
-from common.errors import Cancelled, Unavailable
+from common.errors import Cancelled, Overloaded, Unavailable
 from common.rpc.replicas import Replica, Replicas
 from common.types import Progress
 
 # How soon a replica that has just come gets work, while there is work that waits.
 LOOK_AGAIN_SECONDS = 5.0
 NOTHING_YET = Progress(phase="waiting")
+# Not there, about to stop, or with as much to do as it takes: others may not be.
+AWAY = (Unavailable, Cancelled, Overloaded)
 
 Ask = Callable[[GrpcStudent, OrderT, OnProgress], AsyncIterator[Event]]
 
@@ -146,7 +148,7 @@ class Spread(Generic[OrderT]):
                         piece.breaks = self._away[replica.address] = 0
                         self._queue.put_nowait(event)
                 return
-            except (Unavailable, Cancelled):
+            except AWAY:
                 if again:
                     raise
                 await asyncio.sleep(wait_before(1, self._means.retries))
@@ -162,7 +164,7 @@ class Spread(Generic[OrderT]):
         error = task.exception()
         if error is None:
             return
-        if not isinstance(error, Unavailable | Cancelled):
+        if not isinstance(error, AWAY):
             raise error
         retries = self._means.retries
         self._away[replica.address] += 1

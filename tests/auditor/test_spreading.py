@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,15 +17,18 @@ from auditor.clients import GrpcStudent
 from auditor.config import AuditorConfig, Retries, StudentPeer
 from auditor.peers import AliasOrder, AnswerOrder, ScoreOrder, TrainCandidate, TrainOrder, prompt_of
 from auditor.spread_student import SpreadStudent
+from cli.certificates import Authority
+from common.boundary.identities import Role
 from common.config import ServiceConfig
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc, types_pb2
-from common.errors import InvalidRequest, Unavailable, Violation
+from common.errors import InvalidRequest, Overloaded, Unavailable, Violation
 from common.lora.proof import LivenessProof
 from common.prompting import ask
 from common.rpc import replicas as resolving
 from common.rpc.client import open_channel
 from common.rpc.replicas import Replicas, addresses_of
 from common.rpc.server import running
+from common.tls.settings import TlsSettings
 from common.types import Progress, Sampling
 from common.versions import Answer, AnswerPurpose, FailedCandidate, KlFromBase, TrainedCandidate
 from tests.support.scripted_services import ScriptedStudent, edit_about
@@ -82,13 +87,20 @@ def on_one_store(count: int) -> list[Replica]:
 
 
 @asynccontextmanager
-async def spread_over(replicas: list[Replica], *, most: int = 0, batch: int = 0) -> AsyncIterator[SpreadStudent]:
+async def spread_over(
+    replicas: list[Replica],
+    *,
+    most: int = 0,
+    batch: int = 0,
+    tls: TlsSettings | None = None,
+    dial: Callable[[str], grpc.aio.Channel] = open_channel,
+) -> AsyncIterator[SpreadStudent]:
     async with AsyncExitStack() as stack:
         ports = []
         for replica in replicas:
             server = await stack.enter_async_context(
                 running(
-                    ServiceConfig(listen="127.0.0.1:0", grace_seconds=0),
+                    ServiceConfig(listen="127.0.0.1:0", grace_seconds=0, tls=tls),
                     service="seal.v1.StudentService",
                     add=lambda server, replica=replica: student_pb2_grpc.add_StudentServiceServicer_to_server(  # type: ignore[misc]
                         replica, server
@@ -101,9 +113,9 @@ async def spread_over(replicas: list[Replica], *, most: int = 0, batch: int = 0)
             student=StudentPeer(target=target, replicas=most, train_batch=batch),
             retries=FAST,
         )
-        channel = await stack.enter_async_context(open_channel(target))
+        channel = await stack.enter_async_context(dial(target))
         anyone = GrpcStudent(channel, config.timeouts, config.retries)
-        student = SpreadStudent.open(config, anyone, open_channel)
+        student = SpreadStudent.open(config, anyone, dial)
         stack.push_async_callback(student.close)
         yield student
 
@@ -203,6 +215,41 @@ async def test_an_error_of_the_order_is_raised_as_it_is() -> None:
     async with spread_over(replicas) as student:
         with pytest.raises(InvalidRequest, match="too long"):
             await train(student, training(2))
+
+
+async def test_a_replica_with_more_than_enough_to_do_leaves_its_piece_to_another() -> None:
+    class Busy(Replica):
+        async def Train(self, request: Any, context: Any) -> AsyncIterator[student_pb2.TrainResponse]:
+            self.calls.append(request)
+            raise Overloaded("calls are too many", retry_seconds=0.01)
+            yield student_pb2.TrainResponse()
+
+    (free,) = on_one_store(1)
+    busy = Busy()  # type: ignore[abstract]
+    async with spread_over([busy, free]) as student:
+        events = await train(student, training(4))
+    assert len(events) == 4
+    assert busy.calls
+    assert not busy.trainings
+
+
+async def test_replicas_are_known_by_their_role_at_whatever_address(tmp_path: Path) -> None:
+    authority = Authority.create()
+    # Their certificates name no address: pods have one only once they run.
+    authority.issue(tmp_path / "student", Role.STUDENT, hosts=())
+    authority.issue(tmp_path / "teacher", Role.TEACHER, hosts=())
+    authority.issue(tmp_path / "auditor", Role.AUDITOR)
+    own = TlsSettings.of_folder(tmp_path / "auditor")
+    dial = partial(open_channel, tls=own, expects=Role.STUDENT)
+    replicas = on_one_store(2)
+    async with spread_over(replicas, tls=TlsSettings.of_folder(tmp_path / "student"), dial=dial) as student:
+        assert len(await train(student, training(4))) == 4
+    assert all(replica.calls for replica in replicas)
+    impostors = on_one_store(2)
+    async with spread_over(impostors, tls=TlsSettings.of_folder(tmp_path / "teacher"), dial=dial) as student:
+        with pytest.raises(Unavailable):
+            await train(student, training(4))
+    assert not any(replica.calls for replica in impostors)
 
 
 async def test_versions_are_asked_at_different_replicas_and_every_event_comes_once() -> None:
