@@ -7,10 +7,10 @@ DEMO_DATA ?= $(if $(DATA),$(DATA),examples/support)
 RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
 SEED ?= 0
 ARGS ?=
-FAST := not model and not vllm and not e2e and not images
+FAST := not model and not vllm and not e2e and not images and not network
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models fuzz soak lint format proto manifests lock lock-images sbom images dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models boundary network fuzz soak lint format proto manifests lock lock-images sbom images dashboards pictures clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,12 @@ test-fast: $(INSTALLED) ## tests without real models [ARGS=]
 test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
 	$(BIN)/pytest --durations=12 --durations-min=20 -m 'model or vllm or e2e' $(ARGS)
 
+boundary: $(INSTALLED) ## canaries in every key, every RPC as everybody, certificates replaced under load; JSON on the last line, two minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.boundary
+
+network: $(INSTALLED) ## the NetworkPolicies enforced by a kernel, and a run under them; JSON on the last line (needs root and kubectl)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.network
+
 fuzz: $(INSTALLED) ## 100,000 mutated requests over all RPCs; a JSON object on the last line, ten to twenty minutes [ARGS=]
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
@@ -81,6 +87,9 @@ proto: $(INSTALLED) ## write the generated contract anew
 
 dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of tools/dashboards
 	$(BIN)/python -m tools.dashboards
+
+pictures: $(INSTALLED) ## draw docs/pictures anew from a run that a Prometheus watches, three minutes
+	$(BIN)/python -m tools.pictures
 
 manifests: $(CHECKS) ## render, validate and check every overlay of deploy/k8s, a minute (needs kubectl)
 	@$(dir $(CHECKS))bin/python -m tools.manifests
