@@ -58,7 +58,7 @@ test-fast: $(INSTALLED) ## tests without real models [ARGS=]
 test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
 	$(BIN)/pytest --durations=12 --durations-min=20 -m 'model or vllm or e2e' $(ARGS)
 
-boundary: $(INSTALLED) ## canaries in every key, every RPC as everybody, certificates replaced under load; JSON on the last line, three minutes
+boundary: $(INSTALLED) ## canaries in every key, every RPC as everybody, certificates replaced under load; JSON on the last line, two minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.boundary
 
 network: $(INSTALLED) ## the NetworkPolicies enforced by a kernel, and a run under them; JSON on the last line (needs root and kubectl)

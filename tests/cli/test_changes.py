@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import grpc
 import pytest
 
-from cli.changes import State, digest
+from cli.changes import State, digest, note
 from cli.taskfiles import load_tasks
 from common import errors
 from common.boundary.identities import Identity, Role
@@ -32,6 +32,8 @@ class Nightly(ScriptedAuditor):
 
     def __init__(self, quiet_seconds: float = 0.0) -> None:
         super().__init__(quiet_seconds=quiet_seconds)
+        # Called whenever a run that is known is asked for.
+        self.meanwhile: Callable[[], None] = lambda: None
         self.known: dict[str, pb.RunState.ValueType] = {}
 
     @property
@@ -47,6 +49,7 @@ class Nightly(ScriptedAuditor):
     async def GetRun(self, request: pb.GetRunRequest, context: object) -> pb.GetRunResponse:
         if request.run_id not in self.known:
             raise errors.NotFound(f"no run {request.run_id}")
+        self.meanwhile()
         response = await super().GetRun(request, context)
         if (state := self.known[request.run_id]) != pb.RUN_STATE_QUEUED:
             response.run.state = state
@@ -105,6 +108,14 @@ def test_a_document_that_changes_back_is_run_again_under_a_new_id(
         assert asked(*command).code == 0
     assert [sent(request) for request in servicer.started[1:]] == [["faq"]] * 3
     assert len({request.run_id for request in servicer.started}) == 4
+
+
+def test_what_another_command_noted_meanwhile_stays(asked: Seal, servicer: Nightly, documents: Path) -> None:
+    """A nightly run and one for a merged change may share the file."""
+    state = documents.parent / "state.json"
+    servicer.meanwhile = lambda: note(state, "another", load_tasks([documents / "rules.yaml"]))
+    assert asked("run", str(documents / "faq.yaml"), "--changed-since", str(state)).code == 0
+    assert set(State.read(state).documents) == {"faq", "rules"}
 
 
 def test_the_limit_counts_changed_documents(asked: Seal, servicer: Nightly, documents: Path) -> None:
@@ -167,6 +178,15 @@ def test_a_malformed_state_is_refused_before_anybody_is_asked(seal: Seal, docume
     assert f"{state}: no state of earlier runs" in outcome.err
 
 
+def test_a_state_that_cannot_be_written_is_found_before_a_run_is_started(
+    asked: Seal, servicer: Nightly, documents: Path
+) -> None:
+    outcome = asked("run", str(documents), "--changed-since", str(documents / "faq.yaml" / "state.json"))
+    assert outcome.code in (1, 2)
+    assert "state.json" in outcome.err
+    assert servicer.started == []
+
+
 @pytest.mark.parametrize("other", [("--detach",), ("--run-id", "mine")])
 def test_options_that_contradict_it_are_wrong_usage(seal: Seal, documents: Path, other: tuple[str, ...]) -> None:
     outcome = seal("run", str(documents), "--changed-since", str(documents.parent / "s.json"), *other)
@@ -191,7 +211,7 @@ def test_a_killed_start_notes_nothing_and_the_next_finds_its_run(
         [sys.executable, "-m", "cli.main", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        seen = [json.loads(line)["type"] for line, _ in zip(process.stdout, range(6), strict=False)]
+        seen = [json.loads(line)["type"] for _, line in zip(range(6), process.stdout, strict=False)]
         process.kill()
     assert "run_started" in seen
     assert State.read(state) == State()

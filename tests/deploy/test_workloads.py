@@ -6,6 +6,7 @@ import pytest
 
 from common.boundary.allow_table import GRPC_PORTS, HEALTH_PORTS, METRICS_PORTS, Place
 from common.contract.seal.v1 import auditor_pb2, student_pb2, teacher_pb2
+from student.config import StudentConfig
 from teacher.config import TeacherConfig
 from tests.deploy.cluster import CONFIGS, NAME, OVERLAYS, Manifest, Pod, of_kind, pods, services
 from tools.manifests.kustomize import rendered
@@ -100,8 +101,13 @@ def test_what_a_pod_writes_is_on_a_volume(overlay: str) -> None:
         assert caches == (CACHES if pod.labels[NAME] != "auditor" else {"HOME", "TMPDIR", "HF_HOME"})
         outside = {name for name in caches if not pod.writable(pod.environment[name])}
         assert outside == set(), pod.name
-        store = str(getattr(config, "store", "")) or "/var/lib/seal"
-        assert store.startswith(("s3:", "s3/")) or pod.writable(store), pod.name
+        store = str(getattr(config, "store", "/var/lib/seal"))
+        if isinstance(config, StudentConfig) and store.startswith("s3://"):
+            store = str(config.bucket.cache)
+            room = pod.volumes["store"]["emptyDir"]["sizeLimit"]
+            assert config.bucket.cache_mib < int(room.removesuffix("Gi")) * 1_024
+            assert str(config.bucket.credentials_file).startswith("/var/run/seal/object-store/")
+        assert pod.writable(store), pod.name
         database = str(getattr(config, "database", ""))
         if database.startswith("sqlite:///"):
             assert pod.writable(database.removeprefix("sqlite:///"))

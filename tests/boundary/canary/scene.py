@@ -107,9 +107,9 @@ async def played(folder: Path, models: Models, *, leaking: bool = False) -> Scen
     with serving(lambda _: "yes") as judge, collecting() as collector:
         stage = Stage(folder, models, LEAKING if leaking else AS_IT_IS, judge.base_url, collector.target)
         async with services_started([stage.start(name) for name in NAMES]):
-            events, metrics = await stage.run()
+            events = await stage.run()
     tokenizer = AutoTokenizer.from_pretrained(models.student)
-    return Scene(folder, stage.evaluation, events, metrics, collector.received, stage.live, tokenizer)
+    return Scene(folder, stage.evaluation, events, stage.metrics, collector.received, stage.live, tokenizer)
 
 
 @dataclass
@@ -124,6 +124,7 @@ class Stage:
     authority: Authority = field(default_factory=Authority.create)
     evaluation: Evaluation = field(default_factory=Evaluation)
     live: Canaries = field(default_factory=Canaries)
+    metrics: dict[str, bytes] = field(default_factory=lambda: dict.fromkeys(NAMES, b""))
     ports: Mapping[str, tuple[int, int]] = field(
         default_factory=lambda: {name: (free_port(), free_port()) for name in NAMES}
     )
@@ -141,12 +142,17 @@ class Stage:
         module = ("tests.boundary.canary.entry", name, str(self.folder / "wire"), self.mode)
         return Start(name, own, settings, module=module)
 
-    async def run(self) -> tuple[list[pb.RunEvent], dict[str, bytes]]:
-        """Everything that an operator and an application may ask for, around one run; then the metrics."""
+    async def run(self) -> list[pb.RunEvent]:
+        """Everything that an operator and an application may ask for, around one run; metrics in it and after it."""
         async with self._dialled(Role.OPERATOR) as stub, self._dialled(Role.APPLICATION) as application:
             await stub.StartRun(ParseDict(self.evaluation.order("run"), pb.StartRunRequest()))
             watched = stub.WatchRun(pb.WatchRunRequest(run_id="run"), timeout=RUN_SECONDS)
-            events = [response.event async for response in watched if response.event.seq]
+            events = []
+            async for response in watched:
+                if response.event.seq:
+                    events.append(response.event)
+                if response.event.HasField("candidate_scored"):
+                    await self._scrape()
             await _look_at_everything(stub)
             question = pb.AskRequest(topic=TITLE, question=f"What of {self.live.word()}?")
             await application.Ask(question)
@@ -155,7 +161,12 @@ class Stage:
                 await stub.Promote(pb.PromoteRequest(request_id="on", version=version, reason="to see it answer"))
                 await application.Ask(question)
                 await stub.Rollback(pb.RollbackRequest(request_id="back", reason="seen"))
-        return events, {name: await asyncio.to_thread(_page, self.ports[name][1]) for name in NAMES}
+        await self._scrape()
+        return events
+
+    async def _scrape(self) -> None:
+        for name in NAMES:
+            self.metrics[name] += await asyncio.to_thread(_page, self.ports[name][1])
 
     @asynccontextmanager
     async def _dialled(self, role: Role) -> AsyncIterator[Any]:
