@@ -2,14 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+CHECKS := .venv-checks/.installed
 DEMO_DATA ?= $(if $(DATA),$(DATA),examples/support)
 RUN_DATA ?= $(if $(DATA),$(DATA),examples/squad/passages.json)
 SEED ?= 0
 ARGS ?=
-FAST := not model and not vllm and not e2e and not images
+FAST := not model and not vllm and not e2e and not images and not network
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention run up test test-fast test-models lint format proto lock lock-images images dashboards clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models boundary network fuzz soak lint format proto manifests lock lock-images sbom images dashboards pictures clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +39,9 @@ bench-auditor: $(INSTALLED) ## how often the auditor's judgement is wrong, on si
 bench-retention: $(INSTALLED) ## what is learned and forgotten over eight passages, ours and as published; hours, resumable [DATA= EDITS= ARGS=]
 	@$(BIN)/python -m benchmarks.retention $(if $(DATA),--data $(DATA)) $(if $(EDITS),--edits $(EDITS)) $(ARGS)
 
+bench-replicas: $(INSTALLED) ## how much faster three students on one store train than one, and what killing one costs, six minutes [ARGS=]
+	@$(BIN)/python -m benchmarks.replicas $(ARGS)
+
 run: $(INSTALLED) ## a run over your own tasks against `make up` [DATA= ARGS=]
 	$(BIN)/seal run $(RUN_DATA) $(ARGS)
 
@@ -53,6 +57,18 @@ test-fast: $(INSTALLED) ## tests without real models [ARGS=]
 
 test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, one after another [ARGS=]
 	$(BIN)/pytest --durations=12 --durations-min=20 -m 'model or vllm or e2e' $(ARGS)
+
+boundary: $(INSTALLED) ## canaries in every key, every RPC as everybody, certificates replaced under load; JSON on the last line, two minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.boundary
+
+network: $(INSTALLED) ## the NetworkPolicies enforced by a kernel, and a run under them; JSON on the last line (needs root and kubectl)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.network
+
+fuzz: $(INSTALLED) ## 100,000 mutated requests over all RPCs; a JSON object on the last line, ten to twenty minutes [ARGS=]
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: $(INSTALLED) ## a day's worth of runs on scripted services: memory and files stay flat; JSON on the last line [ARGS=]
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
 	$(BIN)/ruff check .
@@ -72,14 +88,30 @@ proto: $(INSTALLED) ## write the generated contract anew
 dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of tools/dashboards
 	$(BIN)/python -m tools.dashboards
 
+pictures: $(INSTALLED) ## draw docs/pictures anew from a run that a Prometheus watches, three minutes
+	$(BIN)/python -m tools.pictures
+
+manifests: $(CHECKS) ## render, validate and check every overlay of deploy/k8s, a minute (needs kubectl)
+	@$(dir $(CHECKS))bin/python -m tools.manifests
+
+$(CHECKS): requirements/checks.txt
+	$(PYTHON) -m venv --clear $(dir $@)
+	$(dir $@)bin/python -m pip --disable-pip-version-check $(PIP_ARGS) install -q --no-deps --require-hashes -r $<
+	@touch $@
+
 lock: ## resolve requirements/ anew (needs uv) [ARGS=]
 	tools/lock $(ARGS)
 
 lock-images: $(INSTALLED) ## resolve the images' requirements anew (needs uv) [ARGS=]
 	$(BIN)/python -m tools.image_requirements $(ARGS)
 
+sbom: requirements/image-tools.txt ## list what each image holds, as CycloneDX in build/sbom
+	$(PYTHON) -m venv build/image-tools
+	build/image-tools/bin/pip install -q --no-deps --require-hashes -r requirements/image-tools.txt
+	PATH="$(CURDIR)/build/image-tools/bin:$$PATH" tools/sbom
+
 images: $(INSTALLED) ## build what the images hold and start it, unprivileged on a read-only root (needs root) [ARGS=]
 	$(BIN)/pytest -m images $(ARGS)
 
 clean: ## remove what was made here, but not the model cache
-	rm -rf .venv .seal .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-checks .seal .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -166,7 +166,7 @@ async def unary(call: Callable[[], Awaitable[T]], retries: Retries) -> T:
         except (Unavailable, Cancelled):
             if attempt == retries.attempts:
                 raise
-            await asyncio.sleep(_wait(attempt, retries))
+            await asyncio.sleep(wait_before(attempt, retries))
     raise AssertionError("attempts is at least 1")
 
 
@@ -191,10 +191,11 @@ async def streamed(opened: Callable[[], AsyncIterator[Any]], retries: Retries) -
             failures += 1
             if failures >= retries.attempts:
                 raise
-            await asyncio.sleep(_wait(failures, retries))
+            await asyncio.sleep(wait_before(failures, retries))
 
 
-def _wait(failures: int, retries: Retries) -> float:
+def wait_before(failures: int, retries: Retries) -> float:
+    """Seconds to wait after so many failures in a row."""
     return float(min(retries.longest_wait_seconds, retries.first_wait_seconds * 2 ** (failures - 1)))
 
 

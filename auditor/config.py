@@ -17,6 +17,20 @@ class Peer(Config):
     target: str = Field(min_length=1, description="host:port, or dns:///name:port")
 
 
+class StudentPeer(Peer):
+    """The student, which may be several replicas on one store behind one name."""
+
+    replicas: int = Field(
+        default=1,
+        ge=0,
+        le=256,
+        description="over how many replicas an order is spread at most; 1: not at all; 0: over all addresses of target",
+    )
+    train_batch: int = Field(
+        default=0, ge=0, le=1_024, description="candidates that a replica trains at a time; 0: an equal share of them"
+    )
+
+
 class Timeouts(Config):
     """Deadlines of calls to the other two, in seconds."""
 
@@ -55,7 +69,7 @@ class AuditorConfig(ServiceConfig):
     listen: str = Field(default="127.0.0.1:50053", pattern=r"^[^\s]+:\d{1,5}$")
     metrics_listen: str = Field(default="127.0.0.1:9103", pattern=r"^$|^[^\s]+:\d{1,5}$")
     teacher: Peer = Peer(target="127.0.0.1:50051")
-    student: Peer = Peer(target="127.0.0.1:50052")
+    student: StudentPeer = StudentPeer(target="127.0.0.1:50052")
     database: str = Field(default="sqlite:///seal-ledger.db", description="SQLAlchemy URL of the ledger")
     verify_ledger_hours: float = Field(
         default=24.0, ge=0, le=8_760, description="between checks of the whole chain, the first at start; 0: none"

@@ -13,6 +13,7 @@ from enum import StrEnum
 import regex
 from pydantic import Field, field_validator
 
+from auditor.graders.pattern_size import MOST_CHARACTERS, written_out
 from common.numerals import number_of
 from common.types import Domain
 
@@ -80,6 +81,8 @@ def check_answers(answers: Sequence[str], options: Sequence[str], grader: Grader
             if any(number_of(answer) is None for answer in answers):
                 raise ValueError("an accepted answer is no number, as 1,250.5 is one")
         case GraderKind.REGEX:
+            if any(written_out(answer) > MOST_CHARACTERS for answer in answers):
+                raise ValueError(f"an accepted answer repeats too much: {MOST_CHARACTERS:,} characters written out")
             if not all(map(is_pattern, answers)):
                 raise ValueError("an accepted answer is no regular expression of Python's")
         case GraderKind.CHOICE:
@@ -101,7 +104,8 @@ def is_pattern(text: str) -> bool:
     """
     try:
         re.compile(text)
-        regex.compile(text)
+        # Not kept: patterns of all runs that were ever ordered would stay in memory.
+        regex.compile(text, cache_pattern=False)
     except (re.error, regex.error, OverflowError, RecursionError):
         return False
     return True

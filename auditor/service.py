@@ -26,6 +26,7 @@ from auditor.policy.rules_file import configured_rules
 from auditor.projections import Views
 from auditor.recorder import Recorder
 from auditor.runs import Runs
+from auditor.spread_student import SpreadStudent
 from auditor.suite_files import built_in_suites
 from auditor.watch import Watchers
 from common.boundary.identities import Role
@@ -55,6 +56,7 @@ class Auditor:
     quick_student: GrpcStudent
     _watchers: Watchers
     _channels: tuple[aio.Channel, ...]
+    _spread: SpreadStudent | None
     _verify_seconds: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -73,15 +75,16 @@ class Auditor:
         tracing = client_interceptors(config.tracing)
         dial = partial(open_channel, max_message_mib=config.max_message_mib, tls=config.tls, interceptors=tracing)
         teacher_channel = dial(config.teacher.target, expects=Role.TEACHER)
-        student_channel = dial(config.student.target, expects=Role.STUDENT)
-        student = GrpcStudent(student_channel, config.timeouts, config.retries)
-        quick_student = GrpcStudent(
-            student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
-        )
+        dial_student = partial(dial, expects=Role.STUDENT)
+        student_channel = dial_student(config.student.target)
+        anyone = GrpcStudent(student_channel, config.timeouts, config.retries)
+        spread = SpreadStudent.open(config, anyone, dial_student) if config.student.replicas != 1 else None
+        quick = config.timeouts.model_copy(update={"answer": config.timeouts.ask})
+        quick_student = GrpcStudent(student_channel, quick, ONCE)
         moves = Moves(recorder, views, quick_student)
         crew = Crew(
             teacher=GrpcTeacher(teacher_channel, config.timeouts, config.retries),
-            student=student,
+            student=spread or anyone,
             recorder=recorder,
             views=views,
             moves=moves,
@@ -102,11 +105,16 @@ class Auditor:
             crew=crew,
             runs=Runs(crew, watchers, defaults=config.settings, suites=suites, max_queued=config.max_queued_runs),
             decisions=Decisions(recorder, views, moves),
-            asking=Asking(quick_student, views, config.settings.max_answer_tokens),
+            asking=Asking(
+                spread.for_users(quick_student, quick) if spread else quick_student,
+                views,
+                config.settings.max_answer_tokens,
+            ),
             quick_teacher=GrpcTeacher(teacher_channel, config.timeouts, ONCE),
             quick_student=quick_student,
             _watchers=watchers,
             _channels=(teacher_channel, student_channel),
+            _spread=spread,
             _verify_seconds=config.verify_ledger_hours * 3600,
         )
 
@@ -135,6 +143,8 @@ class Auditor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self._spread is not None:
+            await self._spread.close()
         for channel in self._channels:
             await channel.close()
         await self.crew.graders.close()

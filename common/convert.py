@@ -28,12 +28,15 @@ def validate(model: type[ModelT], data: object) -> ModelT:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InvalidRequest(violations_of(error)) from None
+        violations = violations_of(error)
+    # Out here, so that pydantic's error is no context of ours: it holds the validators' errors, whose frames hold the
+    # whole request, out of the garbage collector's sight. Every refused request would stay in memory.
+    raise InvalidRequest(violations)
 
 
 def violations_of(error: ValidationError) -> list[Violation]:
     """One violation a field, without the offending input."""
-    entries = error.errors(include_input=False, include_url=False)
+    entries = error.errors(include_input=False, include_url=False, include_context=False)
     places = [entry["loc"] for entry in entries]
 
     def only_follows(kind: str, place: tuple[int | str, ...]) -> bool:

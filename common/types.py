@@ -66,6 +66,8 @@ class ContentPart(Domain):
     def _one_part(self) -> Self:
         if (self.text is None) == (self.image is None):
             raise ValueError("exactly one of text and image must be set")
+        if self.image is not None:
+            raise ValueError("an image needs a model that reads images; none is configured, send text")
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 from common.config import load_config
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc
@@ -12,15 +13,22 @@ from common.logging import configure_logging
 from common.rpc.server import serve
 from student.config import StudentConfig
 
+if TYPE_CHECKING:
+    from student.student import Student
+
 SERVICE = student_pb2.DESCRIPTOR.services_by_name["StudentService"].full_name
 
 
 async def run(config: StudentConfig) -> None:
     """Serves until SIGTERM or SIGINT; liveness answers while the model loads."""
-    from student.servicer import StudentServicer
     from student.student import Student
 
-    student = Student(config)
+    await serve_student(config, Student(config))
+
+
+async def serve_student(config: StudentConfig, student: Student) -> None:
+    from student.servicer import StudentServicer
+
     servicer = StudentServicer(student)
     try:
         await serve(

@@ -7,32 +7,32 @@ is repeated without harm under the same request id. Until it is first moved, an 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import get_args
 
-from filelock import FileLock
-
 from common.canonical import canonical_json
-from common.errors import Conflict, Corrupt, StaleGeneration
-from common.files import write_atomically
+from common.errors import Conflict, Corrupt, NotFound, StaleGeneration
 from common.lora.residency import BASE_VERSION
 from common.versions import Alias
 from student import metrics
 from student.requests import AliasName, SetAliasRequest
+from student.storage.port import Objects
 
 NAMES: tuple[AliasName, ...] = get_args(AliasName)
 
 
 class Aliases:
-    """Aliases under `root`. Methods touch the disk and may wait for a lock: call `move` off the event loop."""
+    """Aliases in `objects`. Methods touch disk or network and may wait for a lock: call them off the event loop."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        root.mkdir(parents=True, exist_ok=True)
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
 
     def get(self, name: AliasName) -> Alias:
         """Raises Corrupt when the file cannot be read."""
-        found = self._read(name)[0]
+        try:
+            data: bytes | None = self._objects.read(_key(name))
+        except NotFound:
+            data = None
+        found = _parsed(name, data)[0]
         metrics.saw(found)
         return found
 
@@ -45,37 +45,39 @@ class Aliases:
 
     def move(self, request: SetAliasRequest) -> Alias:
         """Points the alias at the version. Raises StaleGeneration, or Conflict for a reused request id."""
-        with FileLock(self._root / f".{request.name}.lock"):
-            current, request_id = self._read(request.name)
+        moved = Alias(name=request.name, version=request.version, generation=request.expected_generation + 1)
+
+        def change(data: bytes | None) -> bytes | None:
+            current, request_id = _parsed(request.name, data)
             if request_id == request.request_id:
-                if current.version != request.version or current.generation != request.expected_generation + 1:
+                if current != moved:
                     raise Conflict(
                         "this request id was used with other content", ids={"request_id": request.request_id}
                     )
-                return current
+                return None
             if current.generation != request.expected_generation:
                 raise StaleGeneration(
                     f"alias {request.name} is at generation {current.generation}, not {request.expected_generation}",
                     ids={"alias": request.name, "generation": str(current.generation)},
                 )
-            moved = Alias(name=request.name, version=request.version, generation=current.generation + 1)
-            write_atomically(
-                self._path(request.name),
-                canonical_json(
-                    {"version": moved.version, "generation": moved.generation, "request_id": request.request_id}
-                ),
+            return canonical_json(
+                {"version": moved.version, "generation": moved.generation, "request_id": request.request_id}
             )
-            metrics.saw(moved)
-            return moved
 
-    def _read(self, name: AliasName) -> tuple[Alias, str]:
-        try:
-            said = json.loads(self._path(name).read_bytes())
-            return Alias(name=name, version=said["version"], generation=said["generation"]), str(said["request_id"])
-        except FileNotFoundError:
-            return Alias(name=name, version=BASE_VERSION, generation=0), ""
-        except (ValueError, KeyError, TypeError):
-            raise Corrupt(f"alias {name}: aliases/{name}.json cannot be read", ids={"alias": name}) from None
+        self._objects.update(_key(request.name), change)
+        metrics.saw(moved)
+        return moved
 
-    def _path(self, name: AliasName) -> Path:
-        return self._root / f"{name}.json"
+
+def _parsed(name: AliasName, data: bytes | None) -> tuple[Alias, str]:
+    if data is None:
+        return Alias(name=name, version=BASE_VERSION, generation=0), ""
+    try:
+        said = json.loads(data)
+        return Alias(name=name, version=said["version"], generation=said["generation"]), str(said["request_id"])
+    except (ValueError, KeyError, TypeError):
+        raise Corrupt(f"alias {name}: aliases/{name}.json cannot be read", ids={"alias": name}) from None
+
+
+def _key(name: AliasName) -> str:
+    return f"aliases/{name}.json"

@@ -6,6 +6,7 @@ user gets an error. Aliases are looked up once a request.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from common.errors import Corrupt, NotPossible
@@ -39,7 +40,7 @@ class Answering:
 
     async def answer(self, request: AnswerRequest, publish: Publish[AnswerEvent]) -> None:
         """The proof of each version, then its answers. Raises NotFound, InvalidRequest, and Corrupt for a user."""
-        resolved = self._versions.resolve_all(request.versions)
+        resolved = await asyncio.to_thread(self._versions.resolve_all, request.versions)
         # A user waits for the model of this process, but not for another process's hours of work.
         in_turn = request.purpose is AnswerPurpose.AUDIT
         await self._workroom.run(
@@ -69,7 +70,7 @@ class Answering:
 
     async def score(self, request: LogLikelihoodRequest, publish: Publish[ScoreEvent]) -> None:
         """The proof of each version, its option scores, then the KL of each from the base. Raises as `answer` does."""
-        resolved = self._versions.resolve_all(request.versions)
+        resolved = await asyncio.to_thread(self._versions.resolve_all, request.versions)
         await self._workroom.run("scoring", lambda desk: self._score(request, resolved, desk), publish)
 
     def _score(

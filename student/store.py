@@ -12,48 +12,46 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from common.canonical import canonical_json
+from common.canonical import canonical_json, digest_bytes
 from common.edits import edit_bytes, edit_digest
 from common.errors import Corrupt, NotFound
-from common.files import ContentStore, write_atomically
-from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import Adapter
 from common.lora.residency import BASE_VERSION
 from common.types import Digest, SelfEdit
 from common.versions import Version
 from student.messages import Verification
+from student.storage.port import Storage
 
 MANIFEST_FILE = "manifest.json"
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 class VersionStore:
-    """Everything under `root` but the aliases."""
+    """Everything in `storage` but the aliases."""
 
-    def __init__(self, root: Path, base_model: str) -> None:
-        self._folders = AdapterFolders(root / "adapters")
-        self._edits = ContentStore(root / "edits", ".json")
-        self._candidates = root / "candidates"
+    def __init__(self, storage: Storage, base_model: str) -> None:
+        self._adapters = storage.adapters
+        self._objects = storage.objects
         self._base_model = base_model
         self._manifests: dict[str, Version] = {}
 
     def has(self, version: str) -> bool:
-        return version == BASE_VERSION or self._folders.has(version)
+        return version == BASE_VERSION or self._adapters.has(version)
 
     def adapter(self, version: str) -> Adapter:
         """Raises NotFound, or Corrupt naming the file that does not fit."""
-        return self._folders.get(version)
+        return self._adapters.get(version)
 
     def folder(self, version: str) -> Path:
         """Where an adapter lies, in PEFT's format; `adapter` verifies it."""
-        return self._folders.path(version)
+        return self._adapters.path(version)
 
     def version(self, version: str) -> Version:
         """How a version was made. Raises NotFound or Corrupt."""
         if version == BASE_VERSION:
             return Version(version=BASE_VERSION)
         if version not in self._manifests:
-            data = self._folders.read(version, MANIFEST_FILE)
+            data = self._adapters.read(version, MANIFEST_FILE)
             try:
                 self._manifests[version] = Version.model_validate_json(data)
             except ValidationError:
@@ -69,35 +67,42 @@ class VersionStore:
     def put(self, adapter: Adapter, made: Version) -> Version:
         """Stores a trained adapter under its digest and its candidate key; `made.version` is filled in."""
         weights = adapter.to_bytes()
-        digest = self._folders.name(weights)
+        digest = digest_bytes(weights)
         manifest = made.model_copy(update={"version": digest.sha256, "adapter": digest})
-        self._folders.put(
+        self._adapters.put(
             adapter, base_model=self._base_model, files={MANIFEST_FILE: canonical_json(manifest)}, weights=weights
         )
         # Two edits may have the same examples: each candidate keeps its own history of the version they share.
-        write_atomically(self._candidate(made.candidate_key), canonical_json(manifest))
+        self._objects.put(_candidate(made.candidate_key), canonical_json(manifest))
         return manifest
 
     def trained(self, candidate_key: str) -> Version | None:
         """The version that this candidate became, verified, if there is one. Raises Corrupt when its bytes are off."""
         try:
-            made = Version.model_validate_json(self._candidate(candidate_key).read_bytes())
-        except FileNotFoundError:
+            made = Version.model_validate_json(self._objects.read(_candidate(candidate_key)))
+        except NotFound:
             return None
         except ValidationError:
             raise Corrupt(f"candidates/{candidate_key}.json cannot be read") from None
-        if not self._folders.has(made.version):
+        if not self._adapters.has(made.version):
             return None
-        self._folders.get(made.version)
+        self._adapters.get(made.version)
         return made
 
     def put_edit(self, edit: SelfEdit) -> None:
-        self._edits.put(edit_bytes(edit))
+        data = edit_bytes(edit)
+        self._objects.put_new(_edit(digest_bytes(data).sha256), data)
 
     def edit(self, sha256: str) -> SelfEdit:
         """Raises NotFound or Corrupt."""
+        data = self._objects.read(_edit(sha256))
+        found = digest_bytes(data).sha256
+        if found != sha256:
+            raise Corrupt(
+                f"edits/{sha256} holds bytes with digest {found}", reason="DIGEST_MISMATCH", ids={"sha256": sha256}
+            )
         try:
-            content = json.loads(self._edits.get(sha256))
+            content = json.loads(data)
             edit = SelfEdit.model_validate({**content, "digest": {"sha256": sha256}})
         except (ValueError, TypeError):
             raise Corrupt(f"edits/{sha256} cannot be read", ids={"sha256": sha256}) from None
@@ -106,7 +111,7 @@ class VersionStore:
     def versions(self) -> list[Version]:
         """All versions but the base, oldest first. One that cannot be read is left to VerifyVersion."""
         found = []
-        for name in self._folders.names():
+        for name in self._adapters.names():
             try:
                 found.append(self.version(name))
             except (NotFound, Corrupt):
@@ -117,19 +122,24 @@ class VersionStore:
         """Reads a version's bytes again. Raises NotFound for an unknown one."""
         expected = Digest(sha256=version)
         try:
-            found = self._folders.found_digest(version)
+            found = self._adapters.found_digest(version)
         except Corrupt as error:
             return Verification(expected=expected, detail=error.message)
         try:
-            self._folders.get(version)
+            self._adapters.stored(version)
         except Corrupt as error:
             return Verification(expected=expected, found=found, detail=error.message)
         return Verification(expected=expected, found=found, intact=True)
 
     def discard(self, version: str) -> None:
         """Deletes a version. Raises NotFound."""
-        self._folders.remove(version)
+        self._adapters.remove(version)
         self._manifests.pop(version, None)
 
-    def _candidate(self, key: str) -> Path:
-        return self._candidates / f"{key}.json"
+
+def _candidate(key: str) -> str:
+    return f"candidates/{key}.json"
+
+
+def _edit(sha256: str) -> str:
+    return f"edits/{sha256}.json"

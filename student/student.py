@@ -10,7 +10,7 @@ from common.errors import NotPossible, Unavailable
 from common.lora.engine import LoraEngine
 from common.lora.residency import BASE_VERSION
 from common.models.digest import base_digest
-from common.models.loading import load_model
+from common.models.loading import BaseModel, load_model
 from common.phase import HeavyPhase
 from common.software import software
 from common.types import Digest
@@ -19,9 +19,11 @@ from student.aliases import Aliases
 from student.answer_engine import AnswerEngine
 from student.answering import Answering
 from student.config import StudentConfig
+from student.leftovers import keep_swept
 from student.messages import Status, Verification, VersionList
 from student.recipes import RecipeBook
 from student.requests import ListVersionsRequest, SetAliasRequest
+from student.storage.opening import open_storage
 from student.store import VersionStore
 from student.training import Training
 from student.versions import Versions
@@ -49,19 +51,27 @@ class Student:
 
     def __init__(self, config: StudentConfig) -> None:
         self._config = config
-        self.store = VersionStore(config.store, config.model.model)
-        self.aliases = Aliases(config.store / "aliases")
+        self._storage = open_storage(config.store, config.bucket, config.model.model)
+        self.store = VersionStore(self._storage, config.model.model)
+        self.aliases = Aliases(self._storage.objects)
         self.versions = Versions(self.store, self.aliases)
         self._workroom = Workroom(HeavyPhase(config.heavy_lock))
         self._loaded: _Loaded | None = None
         self._close_answers: Callable[[], None] = lambda: None
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Loads the model. Raises InvalidConfig."""
+        """Tries the store and loads the model. Raises InvalidConfig."""
+        await asyncio.to_thread(self._storage.check)
+        self._sweeping = asyncio.create_task(
+            keep_swept(self._storage, self._config.leftover_hours * 3_600), name="leftovers"
+        )
         self._loaded = await self._workroom.call(self._load)
 
     async def close(self) -> None:
         """Ends the work under way, a start included, and then what it works with."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         await asyncio.to_thread(self._workroom.close)
         await asyncio.to_thread(self._close_answers)
 
@@ -106,7 +116,7 @@ class Student:
 
     async def verify(self, reference: str) -> Verification:
         """Reads a version's bytes again, the base's too. Raises NotFound."""
-        version = self.versions.resolve(reference).version
+        version = (await asyncio.to_thread(self.versions.resolve, reference)).version
         if version != BASE_VERSION:
             return await asyncio.to_thread(self.store.verify, version)
         base = self._ready.engine.base
@@ -115,11 +125,16 @@ class Student:
 
     async def discard(self, reference: str) -> None:
         """Deletes an adapter. Raises NotFound, or NotPossible for the base and for what an alias names."""
-        version = self.versions.resolve(reference).version
-        naming = ["the base"] if version == BASE_VERSION else self.aliases.naming(version)
-        if naming:
-            raise NotPossible(f"version {version} is in use: {', '.join(naming)}", ids={"version": version})
-        await asyncio.to_thread(self.store.discard, version)
+
+        def discard() -> str:
+            version = self.versions.resolve(reference).version
+            naming = ["the base"] if version == BASE_VERSION else self.aliases.naming(version)
+            if naming:
+                raise NotPossible(f"version {version} is in use: {', '.join(naming)}", ids={"version": version})
+            self.store.discard(version)
+            return version
+
+        version = await asyncio.to_thread(discard)
         ready = self._ready
 
         def release() -> None:
@@ -140,7 +155,7 @@ class Student:
 
         config = self._config
         base = load_model(config.model)
-        engine = LoraEngine(base, config.engine, self.store.adapter)
+        engine = self._open_engine(base)
         answers, packages = self._open_answers(engine)
         recipes = RecipeBook(config.training, engine.linear_names, base.max_positions)
         runs = software(
@@ -171,6 +186,10 @@ class Student:
         )
         answering = Answering(engine, answers, self.versions, self._workroom)
         return _Loaded(engine, answers, training, answering, status)
+
+    def _open_engine(self, base: BaseModel) -> LoraEngine:
+        """The engine on the model's thread; a benchmark has one of its own."""
+        return LoraEngine(base, self._config.engine, self.store.adapter)
 
     def _open_answers(self, engine: LoraEngine) -> tuple[AnswerEngine, tuple[str, ...]]:
         """The engine that writes answers, and the packages that it adds to the record. Raises InvalidConfig."""

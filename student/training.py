@@ -6,6 +6,7 @@ does so alone; each is stored as soon as it has ended, so that a request asked a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,7 +85,7 @@ class Training:
     async def train(self, request: TrainRequest, publish: Publish[TrainEvent]) -> None:
         """One event a candidate, and progress. Raises NotFound for the parent or a replayed edit."""
         self.check(request)
-        parent = self._versions.resolve(request.parent_version).version
+        parent = (await asyncio.to_thread(self._versions.resolve, request.parent_version)).version
         await self._workroom.run("training", lambda desk: self._work(request, parent, desk), publish)
 
     def _work(self, request: TrainRequest, parent: str, desk: Desk[Result]) -> None:

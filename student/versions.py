@@ -22,7 +22,7 @@ class Resolved:
 
 
 class Versions:
-    """Looks versions up. Used by every actor that is told one."""
+    """Looks versions up, in the store every time: call it off the event loop. Used by every actor that is told one."""
 
     def __init__(self, store: VersionStore, aliases: Aliases) -> None:
         self._store = store

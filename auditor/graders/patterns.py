@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import string
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from functools import lru_cache
 
 import regex
 
@@ -18,6 +19,8 @@ from common.errors import NotPossible
 
 SECONDS = 2.0
 TRIAL_SECONDS = 0.2
+# Compiled patterns in memory; the regex module itself keeps 500, of whatever size.
+KEPT = 64
 # Long runs of what patterns like to repeat, with an end that makes them go back. Then every character that may have to
 # be there, for a search gives up at once where one is missing.
 TRIALS = tuple(unit * 400 + "\u0000" + string.printable for unit in ("a", "1", " ", "a ", "ab1 ", ".", "a,"))
@@ -25,7 +28,12 @@ TRIALS = tuple(unit * 400 + "\u0000" + string.printable for unit in ("a", "1", "
 
 def matches(answer: str, patterns: Iterable[str], seconds: float) -> bool:
     """Whether any pattern is found in the answer. Raises TimeoutError."""
-    return any(regex.search(pattern, answer, timeout=seconds) for pattern in patterns)
+    return any(_compiled(pattern).search(answer, timeout=seconds) for pattern in patterns)
+
+
+@lru_cache(maxsize=KEPT)
+def _compiled(pattern: str) -> regex.Pattern[str]:
+    return regex.compile(pattern, cache_pattern=False)
 
 
 def runaway(pattern: str) -> bool:

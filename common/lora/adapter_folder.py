@@ -77,6 +77,10 @@ class AdapterFolders:
             )
         return parse_adapter(weights, self.read(version, CONFIG_FILE), name=version)
 
+    def stored(self, version: str) -> Adapter:
+        """As `get`: here there is no copy beside what is stored."""
+        return self.get(version)
+
     def found_digest(self, version: str) -> Digest:
         """The digest that the stored weights have now. Raises NotFound."""
         return digest_bytes(self.read(version, WEIGHTS_FILE))

@@ -62,16 +62,16 @@ class Answerer:
     ) -> list[tuple[int, ...]]:
         """Token ids of all prompts. `limit`: tokens of prompt and answer, where that is less than the model's.
 
-        Raises InvalidRequest naming each that leaves no room for its answer or holds a control token.
+        Raises InvalidRequest naming each that leaves no room for its answer, holds a control token, or has no form.
         """
         positions = self._attached.base.max_positions
         room = min(positions, limit or positions) - new_tokens(sampling)
-        rendered = [self._renderer.prompt(prompt.conversation, room=max(1, room)) for prompt in prompts]
-        violations = [
-            violation
+        questions = [
+            self._renderer.question(prompt.conversation, f"prompts[{i}].conversation", room=max(1, room))
             for i, prompt in enumerate(prompts)
-            for violation in self._renderer.refused(prompt.conversation, f"prompts[{i}].conversation")
         ]
+        rendered = [tokens for tokens, _ in questions]
+        violations = [violation for _, refused in questions for violation in refused]
         violations += [
             Violation(
                 f"prompts[{i}].conversation", f"has {len(tokens)} tokens; with its answer there is room for {room}"

@@ -12,7 +12,7 @@ import torch
 
 from common.errors import Cancelled, InvalidRequest, Violation
 from common.lora.forward import Batch, LogitModel, chosen_positions, passes
-from common.lora.render import Renderer
+from common.lora.render import Renderer, TurnsRefused
 from common.types import Conversation
 
 
@@ -51,9 +51,12 @@ class Scorer:
         rendered = []
         for continuation in continuations:
             self._refuse(self._renderer.refused(continuation.conversation, continuation.path))
-            tokens, start = self._renderer.continued(
-                continuation.conversation, continuation.text, room=self._max_positions
-            )
+            try:
+                tokens, start = self._renderer.continued(
+                    continuation.conversation, continuation.text, room=self._max_positions
+                )
+            except TurnsRefused as error:
+                raise InvalidRequest([Violation(continuation.path, error.message)]) from None
             if len(tokens) == start:
                 raise InvalidRequest([Violation(continuation.path, "has no token")])
             rendered.append((tokens, start))
@@ -62,9 +65,13 @@ class Scorer:
 
     def render_prompts(self, conversations: Sequence[Conversation], path: str) -> list[tuple[int, ...]]:
         """Token ids of whole prompts. Raises InvalidRequest that names those too long for the model."""
+        rendered = []
         for place, conversation in enumerate(conversations):
-            self._refuse(self._renderer.refused(conversation, f"{path}[{place}].conversation"))
-        rendered = [self._renderer.prompt(conversation, room=self._max_positions) for conversation in conversations]
+            tokens, refused = self._renderer.question(
+                conversation, f"{path}[{place}].conversation", room=self._max_positions
+            )
+            self._refuse(refused)
+            rendered.append(tokens)
         self._check_lengths([(f"{path}[{place}]", tokens) for place, tokens in enumerate(rendered)])
         return rendered
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from common.canonical import digest_of
 from common.errors import SealError, Violation
 from common.models.loading import BaseModel
@@ -22,6 +24,19 @@ class ExampleRefused(SealError):
     """One example cannot be trained on; it fails its candidate alone."""
 
     reason = "EXAMPLE_REFUSED"
+
+
+class TurnsRefused(ExampleRefused):
+    """The model's chat template has no form for a conversation."""
+
+    reason = "TEMPLATE_REFUSES"
+
+    def __init__(self) -> None:
+        # The template's own words may quote what was said.
+        super().__init__(
+            "the model's chat template refuses these messages; most want user and assistant by turns, the user first, "
+            "and a system message nowhere but before them"
+        )
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,21 @@ class Renderer:
             if (mark := self.control_token(message.text))
         ]
 
+    def question(
+        self, conversation: Conversation, path: str, *, room: int | None = None
+    ) -> tuple[tuple[int, ...], list[Violation]]:
+        """What `prompt` gives, and what of the question may not be asked or cannot be rendered, by its path."""
+        refused = self.refused(conversation, path)
+        try:
+            return self.prompt(conversation, room=room), refused
+        except TurnsRefused as error:
+            return (), [*refused, Violation(f"{path}.messages", error.message)]
+
     def prompt(self, conversation: Conversation, *, room: int | None = None) -> tuple[int, ...]:
-        """Token ids of a question, up to where the assistant begins to speak. Raw text alone is cut to fit `room`."""
+        """Token ids of a question, up to where the assistant begins to speak. Raw text alone is cut to fit `room`.
+
+        Raises TurnsRefused.
+        """
         if conversation.raw is not None:
             return self._latest(self._raw(conversation.raw) or self._beginning, room)
         return self._ids(self._apply(self._turns(conversation), generate=True))
@@ -95,7 +123,7 @@ class Renderer:
         """Token ids of a question and of what the assistant may say to it, and where that begins; no end of turn.
 
         Raw text and its continuation are tokenized as one, and spaces at the end of the text belong to the
-        continuation. Source: lm-evaluation-harness, TemplateLM._encode_pair and loglikelihood.
+        continuation. Source: lm-evaluation-harness, TemplateLM._encode_pair and loglikelihood. Raises TurnsRefused.
         """
         if conversation.raw is None:
             prompt, said = self.prompt(conversation), self._ids(text)
@@ -188,7 +216,10 @@ class Renderer:
         return turns
 
     def _apply(self, turns: list[dict[str, str]], *, generate: bool = False) -> str:
-        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
+        try:
+            return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
+        except TemplateError:
+            raise TurnsRefused from None
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()

@@ -68,10 +68,10 @@ def check(identity: Identity, method: str, request: Any) -> None:
     ids = {"identity": str(identity), "method": method}
     if identity.role not in RPCS.get(method, frozenset()):
         raise NotAllowed(f"{identity} may not call {method}", ids=ids)
-    rule = REQUESTS.get((identity.role, method))
+    reason, rule = REQUESTS.get((identity.role, method), ("", None))
     wrong = rule(request) if rule is not None else ""
     if wrong:
-        raise NotAllowed(f"{identity} may ask the live version alone: {wrong}", reason="LIVE_ONLY", ids=ids)
+        raise NotAllowed(f"{identity} {wrong}", reason=reason, ids=ids)
 
 
 def identity_of(context: Context, trust_domain: str) -> Identity:

@@ -5,7 +5,7 @@ An error travels as google.rpc.Status with an ErrorInfo (reason and ids) and, fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -19,6 +19,13 @@ from common import errors
 from common.errors import SealError, Violation
 
 DOMAIN = "seal.v1"
+
+# A status travels in HTTP/2 trailers. gRPC throws a call away whose trailers are larger than its peer takes (8 KiB by
+# default), and the caller then hears of that and not of what was wrong. The message goes twice, details once as base64.
+MOST_MESSAGE_BYTES = 768
+MOST_VIOLATION_BYTES = 2_048
+MOST_ID_BYTES = 160
+MOST_IDS = 4
 
 # Most specific first: the first class that fits decides, in both directions.
 CODES: tuple[tuple[type[SealError], grpc.StatusCode], ...] = (
@@ -46,11 +53,12 @@ def code_of(error: SealError) -> grpc.StatusCode:
 
 def to_status(error: SealError) -> status_pb2.Status:
     """The status that tells a caller about `error`."""
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.ids)
+    ids = {cut(name, MOST_ID_BYTES): cut(value, MOST_ID_BYTES) for name, value in list(error.ids.items())[:MOST_IDS]}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=ids)
     details = [_packed(info)]
     if isinstance(error, errors.InvalidRequest):
         bad = error_details_pb2.BadRequest()
-        for violation in error.violations:
+        for violation in told(error.violations):
             bad.field_violations.add(field=violation.path, description=violation.reason)
         details.append(_packed(bad))
     if isinstance(error, errors.Overloaded):
@@ -58,7 +66,31 @@ def to_status(error: SealError) -> status_pb2.Status:
         hint.retry_delay.FromMilliseconds(round(error.retry_seconds * 1_000))
         details.append(_packed(hint))
     number: int = code_of(error).value[0]
-    return status_pb2.Status(code=number, message=error.message, details=details)
+    return status_pb2.Status(code=number, message=cut(error.message, MOST_MESSAGE_BYTES), details=details)
+
+
+def told(violations: Sequence[Violation]) -> list[Violation]:
+    """As many violations as a status has room for; the last entry says how many more there are."""
+    room = MOST_VIOLATION_BYTES
+    shown: list[Violation] = []
+    for violation in violations:
+        short = Violation(cut(violation.path, MOST_VIOLATION_BYTES // 4), cut(violation.reason, MOST_MESSAGE_BYTES))
+        room -= len(short.path.encode()) + len(short.reason.encode()) + 8  # tags and lengths
+        if room < 0:
+            left = len(violations) - len(shown)
+            return [*shown, Violation("request", f"{left} more violations; a status has no room for them")]
+        shown.append(short)
+    return shown
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or its beginning: what gRPC makes at most so many bytes of (three of one that is not printable)."""
+    room = most
+    for place, character in enumerate(text):
+        room -= 1 if " " <= character <= "~" else 3 * len(character.encode())
+        if room < 0:
+            return f"{text[:place]}..."
+    return text
 
 
 def from_rpc_error(error: grpc.RpcError) -> SealError:

@@ -24,7 +24,7 @@ COPY --from=build /opt/seal /opt/seal
 COPY deploy/docker/auditor.yaml /etc/seal/auditor.yaml
 # The ledger's volume belongs to the user that the process runs as.
 RUN install -d -o 10001 -g 10001 /var/lib/seal
-ENV PATH=/opt/seal/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/seal/bin:$PATH HOME=/tmp USER=seal PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /var/lib/seal
 VOLUME /var/lib/seal

@@ -32,7 +32,7 @@ COPY --from=build /opt/seal /opt/seal
 COPY deploy/docker/student.yaml /etc/seal/student.yaml
 # The volumes belong to the user that the process runs as.
 RUN install -d -o 10001 -g 10001 /var/lib/seal /cache
-ENV PATH=/opt/seal/bin:$PATH HOME=/tmp SEAL_CACHE=/cache PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/seal/bin:$PATH HOME=/tmp USER=seal SEAL_CACHE=/cache PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /var/lib/seal
 VOLUME /var/lib/seal /cache

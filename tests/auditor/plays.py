@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from auditor.config import AuditorConfig, Peer, Retries
+from auditor.config import AuditorConfig, Peer, Retries, StudentPeer
 from auditor.service import Auditor
 from auditor.servicer import AuditorServicer
 from common.contract.seal.v1 import auditor_pb2 as pb
@@ -115,7 +115,7 @@ def config(stage: Stage, folder: Path, **changes: Any) -> AuditorConfig:
         "metrics_listen": "",
         "grace_seconds": 0,
         "teacher": Peer(target=stage.teacher_target),
-        "student": Peer(target=stage.student_target),
+        "student": StudentPeer(target=stage.student_target),
         "database": f"sqlite:///{folder / 'ledger.db'}",
         "retries": Retries(attempts=3, first_wait_seconds=0.01, longest_wait_seconds=0.05),
     }

@@ -84,6 +84,17 @@ def test_fewer_levels_never_tell_more(candidates: int, places: int, levels: int)
     assert coarse <= context_bits(candidates=candidates, places=places, values=levels + 1)
 
 
+@pytest.mark.parametrize(("levels", "best_of_five", "every_gain"), [(0, 8.3, 29.9), (4, 4.4, 11.6), (1, 2.6, 5.0)])
+def test_the_figures_of_the_manual(levels: int, best_of_five: float, every_gain: float) -> None:
+    """docs/security.md: ten reward questions, five candidates, one seed."""
+    values = reward_values(levels, questions=10, runs=2)
+    assert round(context_bits(candidates=5, places=1, values=values), 1) == best_of_five
+    assert round(context_bits(candidates=5, places=10, values=values), 1) == every_gain
+    table = (Path(__file__).parent.parent.parent / "docs" / "security.md").read_text()
+    assert f"{best_of_five:g} bits" in table
+    assert f"{every_gain:g} bits" in table
+
+
 async def learned(desk: Desk) -> e.PolicyLearned:
     ledger = desk.auditor.recorder.ledger
     links = await desk.auditor.recorder.run(lambda: list(ledger.every_event(run_id="run")))

@@ -48,10 +48,12 @@ def test_unknown_key_is_refused_by_name() -> None:
 
 
 @asynccontextmanager
-async def process(stage: Stage, folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(
+    stage: Stage, folder: Path, port: int, *, metrics_port: int | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     settings = {
         "listen": f"127.0.0.1:{port}",
-        "metrics_listen": "''",
+        "metrics_listen": f"127.0.0.1:{metrics_port}" if metrics_port else "''",
         "database": f"sqlite:///{folder / 'ledger.db'}",
         "teacher.target": stage.teacher_target,
         "student.target": stage.student_target,

@@ -91,6 +91,29 @@ async def test_the_application_may_ask_the_live_version_alone(
             assert services.reached.total() == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        (pb.RunSettings(), True),
+        (pb.RunSettings(rounds=2, candidates=3, seeds=1, seed=7), True),
+        (pb.RunSettings(rounds=2, level=0.9), False),
+        (pb.RunSettings(retention=pb.RetentionSettings(max_drop=1.0)), False),
+        (pb.RunSettings(accept_drift=True), False),
+        (pb.RunSettings(promotion=pb.PROMOTION_MODE_SEQUENTIAL), False),
+    ],
+)
+def test_a_scheduler_may_not_loosen_what_a_run_is_judged_by(settings: pb.RunSettings, allowed: bool) -> None:
+    path, request = "/seal.v1.AuditorService/StartRun", pb.StartRunRequest(settings=settings)
+    check(Identity(Role.OPERATOR, "alice"), path, request)
+    if allowed:
+        check(Identity(Role.SCHEDULER), path, request)
+        return
+    with pytest.raises(NotAllowed) as refused:
+        check(Identity(Role.SCHEDULER), path, request)
+    assert refused.value.reason == "AUDITORS_BOUNDS"
+    assert "settings." in refused.value.message
+
+
 def test_an_rpc_that_the_table_does_not_name_is_refused_to_everybody() -> None:
     for role in Role:
         with pytest.raises(NotAllowed):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import grpc
 import pytest
 
-from cli.changes import State, digest
+from cli.changes import State, digest, note
 from cli.taskfiles import load_tasks
 from common import errors
+from common.boundary.identities import Identity, Role
 from common.contract.seal.v1 import auditor_pb2 as pb
+from common.rpc.authorization import check
 from tests.cli.conftest import Seal
 from tests.cli.scripted_auditor import ScriptedAuditor, recorded_events, serving
 
@@ -30,6 +32,8 @@ class Nightly(ScriptedAuditor):
 
     def __init__(self, quiet_seconds: float = 0.0) -> None:
         super().__init__(quiet_seconds=quiet_seconds)
+        # Called whenever a run that is known is asked for.
+        self.meanwhile: Callable[[], None] = lambda: None
         self.known: dict[str, pb.RunState.ValueType] = {}
 
     @property
@@ -37,6 +41,7 @@ class Nightly(ScriptedAuditor):
         return [request for request in self.requests if isinstance(request, pb.StartRunRequest)]
 
     async def StartRun(self, request: pb.StartRunRequest, context: object) -> pb.StartRunResponse:
+        check(Identity(Role.SCHEDULER), "/seal.v1.AuditorService/StartRun", request)
         await super().StartRun(request, context)
         state = self.known.setdefault(request.run_id, pb.RUN_STATE_QUEUED)
         return pb.StartRunResponse(run=pb.Run(run_id=request.run_id, state=state))
@@ -44,6 +49,7 @@ class Nightly(ScriptedAuditor):
     async def GetRun(self, request: pb.GetRunRequest, context: object) -> pb.GetRunResponse:
         if request.run_id not in self.known:
             raise errors.NotFound(f"no run {request.run_id}")
+        self.meanwhile()
         response = await super().GetRun(request, context)
         if (state := self.known[request.run_id]) != pb.RUN_STATE_QUEUED:
             response.run.state = state
@@ -104,6 +110,14 @@ def test_a_document_that_changes_back_is_run_again_under_a_new_id(
     assert len({request.run_id for request in servicer.started}) == 4
 
 
+def test_what_another_command_noted_meanwhile_stays(asked: Seal, servicer: Nightly, documents: Path) -> None:
+    """A nightly run and one for a merged change may share the file."""
+    state = documents.parent / "state.json"
+    servicer.meanwhile = lambda: note(state, "another", load_tasks([documents / "rules.yaml"]))
+    assert asked("run", str(documents / "faq.yaml"), "--changed-since", str(state)).code == 0
+    assert set(State.read(state).documents) == {"faq", "rules"}
+
+
 def test_the_limit_counts_changed_documents(asked: Seal, servicer: Nightly, documents: Path) -> None:
     command = ("run", str(documents), "--limit", "2", "--changed-since", str(documents.parent / "state.json"))
     assert asked(*command).code == asked(*command).code == 0
@@ -123,6 +137,17 @@ def test_a_scheduler_who_may_not_list_edits_sees_the_run_to_its_end(asked: Seal,
     outcome = asked("run", str(documents), "--changed-since", str(documents.parent / "state.json"))
     assert outcome.code == 0, outcome.err
     assert "Its edits are an operator's to read" in outcome.out
+
+
+def test_a_scheduler_may_say_how_much_is_tried_and_not_by_what_it_is_judged(
+    asked: Seal, servicer: Nightly, documents: Path
+) -> None:
+    command = ("run", str(documents), "--changed-since", str(documents.parent / "state.json"))
+    refused = asked(*command, "--max-drop", "1")
+    assert refused.code == 1
+    assert "settings.retention is the auditor's to set" in refused.err
+    assert servicer.started == []
+    assert asked(*command, "--rounds", "2", "--candidates", "3").code == 0
 
 
 @pytest.mark.parametrize("ending", ["run_failed", "run_cancelled"])
@@ -153,6 +178,15 @@ def test_a_malformed_state_is_refused_before_anybody_is_asked(seal: Seal, docume
     assert f"{state}: no state of earlier runs" in outcome.err
 
 
+def test_a_state_that_cannot_be_written_is_found_before_a_run_is_started(
+    asked: Seal, servicer: Nightly, documents: Path
+) -> None:
+    outcome = asked("run", str(documents), "--changed-since", str(documents / "faq.yaml" / "state.json"))
+    assert outcome.code in (1, 2)
+    assert "state.json" in outcome.err
+    assert servicer.started == []
+
+
 @pytest.mark.parametrize("other", [("--detach",), ("--run-id", "mine")])
 def test_options_that_contradict_it_are_wrong_usage(seal: Seal, documents: Path, other: tuple[str, ...]) -> None:
     outcome = seal("run", str(documents), "--changed-since", str(documents.parent / "s.json"), *other)
@@ -177,7 +211,7 @@ def test_a_killed_start_notes_nothing_and_the_next_finds_its_run(
         [sys.executable, "-m", "cli.main", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        seen = [json.loads(line)["type"] for line, _ in zip(process.stdout, range(6), strict=False)]
+        seen = [json.loads(line)["type"] for _, line in zip(range(6), process.stdout, strict=False)]
         process.kill()
     assert "run_started" in seen
     assert State.read(state) == State()

@@ -15,7 +15,7 @@ from common.convert import from_proto, to_proto
 from common.edits import check_edit, make_edit
 from common.errors import InvalidRequest
 from common.prompting import question_and_answer
-from common.types import Example, Recipe, Schedule, SelfEdit, TaskKind
+from common.types import ContentPart, Example, Recipe, Schedule, SelfEdit, TaskKind
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(sys.executable).parent
@@ -76,3 +76,9 @@ def test_violations_are_named_by_path_and_never_quote_the_input() -> None:
         from_proto(SelfEdit, message)
     assert {v.path for v in refused.value.violations} == {"document_id", "digest.sha256", "examples[0]"}
     assert "secret passage" not in str(refused.value)
+
+
+def test_image_is_refused_while_no_model_reads_images() -> None:
+    image = types_pb2.ContentPart(image=types_pb2.Digest(sha256="0" * 64))
+    with pytest.raises(InvalidRequest, match="model that reads images"):
+        from_proto(ContentPart, image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.config import ServiceConfig
-from common.contract.seal.v1 import teacher_pb2, teacher_pb2_grpc
+from common.contract.seal.v1 import teacher_pb2, teacher_pb2_grpc, types_pb2
+from common.convert import from_proto
 from common.errors import InvalidConfig, InvalidRequest, NotFound, SealError, StaleGeneration, Violation
 from common.rpc.client import open_channel, remote_errors
 from common.rpc.server import running
+from common.types import Conversation
 
 SERVICE = "seal.v1.TeacherService"
 
@@ -31,6 +34,12 @@ class Servicer(teacher_pb2_grpc.TeacherServiceServicer):
             raise NotFound("policy p1 is not here", reason="UNKNOWN_POLICY", ids={"policy": "p1"})
         if request.request_id == "stale":
             raise StaleGeneration("generation is 4")
+        if request.request_id == "invalid":
+            from_proto(Conversation, types_pb2.Conversation())
+        if request.request_id == "many":
+            raise InvalidRequest([Violation(f"kept[{i}].edit", "no such edit") for i in range(5_000)])
+        if request.request_id == "long":
+            raise NotFound("\U0001f92f" * 9_000, ids={f"id{i}": "\U0001f92f" * 9_000 for i in range(99)})
         if request.request_id == "defect":
             raise ZeroDivisionError("the passage says so")
         return teacher_pb2.SetPolicyResponse(policy_version=request.policy_version)
@@ -47,15 +56,18 @@ class Servicer(teacher_pb2_grpc.TeacherServiceServicer):
 
 
 @pytest.fixture
-async def stub() -> AsyncIterator[teacher_pb2_grpc.TeacherServiceAsyncStub]:
-    async with (
-        running(
-            ServiceConfig(listen="127.0.0.1:0"),
-            service=SERVICE,
-            add=lambda server: teacher_pb2_grpc.add_TeacherServiceServicer_to_server(Servicer(), server),
-        ) as server,
-        open_channel(server.target) as channel,
-    ):
+async def target() -> AsyncIterator[str]:
+    async with running(
+        ServiceConfig(listen="127.0.0.1:0"),
+        service=SERVICE,
+        add=lambda server: teacher_pb2_grpc.add_TeacherServiceServicer_to_server(Servicer(), server),
+    ) as server:
+        yield server.target
+
+
+@pytest.fixture
+async def stub(target: str) -> AsyncIterator[teacher_pb2_grpc.TeacherServiceAsyncStub]:
+    async with open_channel(target) as channel:
         yield teacher_pb2_grpc.TeacherServiceStub(channel)
 
 
@@ -85,6 +97,41 @@ async def test_defect_tells_an_incident_and_nothing_of_its_cause_and_the_service
     assert "passage" not in defect.value.message
     answer = await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="fine", policy_version="base"))
     assert answer.policy_version == "base"
+
+
+async def test_bytes_that_are_no_message_are_the_callers_mistake(target: str) -> None:
+    async with open_channel(target) as channel:
+        plain: Any = channel.unary_unary(f"/{SERVICE}/SetPolicy")
+        with pytest.raises(InvalidRequest, match="3 bytes are no message"), remote_errors():
+            await plain(b"\x0a\xff\xff")
+        stream: Any = channel.unary_stream(f"/{SERVICE}/Learn")
+        with pytest.raises(InvalidRequest, match="3 bytes are no message"), remote_errors():
+            await anext(aiter(stream(b"\x0a\xff\xff")))
+
+
+async def test_status_of_thousands_of_violations_arrives_and_says_how_many_it_leaves_out(
+    stub: teacher_pb2_grpc.TeacherServiceAsyncStub,
+) -> None:
+    with pytest.raises(InvalidRequest) as refused, remote_errors():
+        await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="many"))
+    *named, last = refused.value.violations
+    assert named[0].path == "kept[0].edit"
+    assert last.reason.startswith(f"{5_000 - len(named)} more violations")
+
+
+async def test_refused_requests_do_not_stay_in_memory(stub: teacher_pb2_grpc.TeacherServiceAsyncStub) -> None:
+    for _ in range(20):
+        with pytest.raises(InvalidRequest), remote_errors():
+            await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="invalid"))
+    gc.collect()
+    assert sum(isinstance(thing, Violation) for thing in gc.get_objects()) < 5
+
+
+async def test_long_message_and_ids_arrive_shortened(stub: teacher_pb2_grpc.TeacherServiceAsyncStub) -> None:
+    with pytest.raises(NotFound, match=r"^\U0001f92f.*\.\.\.$") as missing, remote_errors():
+        await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="long"))
+    assert missing.value.reason == "NOT_FOUND"
+    assert missing.value.ids["id0"].endswith("...")
 
 
 async def test_deadline_ends_a_call(stub: teacher_pb2_grpc.TeacherServiceAsyncStub) -> None:

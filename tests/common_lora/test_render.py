@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import InvalidRequest
+from common.lora.engine import LoraEngine
+from common.lora.likelihood import Continuation
+from common.lora.outcomes import FailedJob
 from common.lora.render import ExampleRefused, Renderer
+from common.lora.update import TrainJob
 from common.models.loading import BaseModel, load_model
 from common.prompting import ask, question_and_answer
-from common.types import Conversation, Example, LossMask, Role
-from tests.support.examples import EXAMPLES
-from tests.support.tiny_model import tiny_config
+from common.types import Conversation, Example, LossMask, Prompt, Role, Sampling
+from tests.support.examples import EXAMPLES, RECIPE
+from tests.support.tiny_model import TEMPLATE, tiny_config
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<|>"), min_size=1, max_size=40)
 
@@ -109,3 +117,43 @@ def test_text_that_spells_out_a_control_token_is_refused(tiny_base: BaseModel) -
 
 def test_the_end_of_turn_stops_an_answer(tiny_base: BaseModel) -> None:
     assert Renderer(tiny_base).stop_tokens == {tiny_base.tokenizer.convert_tokens_to_ids("<|im_end|>")}
+
+
+@pytest.fixture
+def strict(tiny_base: BaseModel) -> LoraEngine:
+    """As the templates of Gemma and Mistral: two turns of one role are refused."""
+    tokenizer = copy.deepcopy(tiny_base.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if not loop.first and m['role'] == messages[loop.index0 - 1]['role'] %}"
+        "{{ raise_exception(m['content']) }}{% endif %}{% endfor %}" + TEMPLATE
+    )
+    return LoraEngine(replace(load_model(tiny_base.config), tokenizer=tokenizer))
+
+
+TWICE = Conversation.of((Role.USER, "the secret"), (Role.USER, "again"))
+
+
+def test_a_question_that_the_template_refuses_is_named_and_not_quoted(strict: LoraEngine) -> None:
+    fine = Prompt(prompt_id="fine", conversation=ask("", "Who?"))
+    prompts = [fine, Prompt(prompt_id="twice", conversation=TWICE)]
+    with pytest.raises(InvalidRequest) as asked:
+        list(strict.answer(["base"], prompts, Sampling(max_new_tokens=1)))
+    assert [v.path for v in asked.value.violations] == ["prompts[1].conversation.messages"]
+    with pytest.raises(InvalidRequest) as scored:
+        list(strict.score(["base"], [Continuation(TWICE, "yes", "continuations[0].options[0]")]))
+    assert [v.path for v in scored.value.violations] == ["continuations[0].options[0]"]
+    with pytest.raises(InvalidRequest) as compared:
+        list(strict.drift(["base"], [TWICE]))
+    assert [v.path for v in compared.value.violations] == ["kl_prompts[0].conversation.messages"]
+    assert "secret" not in asked.value.message + scored.value.message + compared.value.message
+
+
+def test_an_example_that_the_template_refuses_fails_its_candidate_alone(strict: LoraEngine) -> None:
+    jobs = [
+        TrainJob(name, [Example(conversation=conversation)], RECIPE.model_copy(update={"epochs": 1}), seed=1)
+        for name, conversation in (("twice", TWICE), ("fine", ask("", "Who?")))
+    ]
+    refused, trained = strict.train(jobs)
+    assert isinstance(refused, FailedJob)
+    assert refused.reason == "TEMPLATE_REFUSES"
+    assert not isinstance(trained, FailedJob)

@@ -18,9 +18,11 @@ from common.versions import Replay
 from student.config import StudentConfig
 from student.servicer import StudentServicer
 from student.student import Student
+from tests.student.bucket_fixtures import credentials, endpoint, replica, settings, url
 from tests.support.examples import BY_HEART, tiny_edit
 from tests.support.tiny_model import make_tiny_model
 
+__all__ = ["credentials", "endpoint", "replica", "settings", "url"]
 SERVICE = "seal.v1.StudentService"
 
 
@@ -133,7 +135,7 @@ async def serving(config: StudentConfig) -> AsyncIterator[Client]:
             ) as server,
             open_channel(server.target) as channel,
         ):
-            yield Client(student_pb2_grpc.StudentServiceStub(channel), student, config.store, server.target)
+            yield Client(student_pb2_grpc.StudentServiceStub(channel), student, Path(config.store), server.target)
     finally:
         await student.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import grpc
 import pytest
@@ -46,7 +47,7 @@ async def test_a_candidate_becomes_a_version_with_its_whole_history(client: Clie
 async def test_the_same_candidate_has_the_same_digest_on_another_replica(config: StudentConfig, serve: Serve) -> None:
     digests = []
     for replica in ("one", "two"):
-        async with serve(config.model_copy(update={"store": config.store / replica})) as client:
+        async with serve(config.model_copy(update={"store": Path(config.store) / replica})) as client:
             digests.append((await client.trained()).version)
     assert digests[0] == digests[1]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from common.tls.settings import TlsSettings
 from tests.support.tiny_model import make_tiny_model
 from tests.support.writing_model import make_writing_model
 
@@ -82,7 +83,8 @@ def settings_of(name: str, folder: Path, models: Models, listen: str, metrics: s
         },
         "auditor": {"database": f"sqlite:///{folder / 'ledger.db'}"},
     }
-    return {"listen": listen, "metrics_listen": metrics, **own[name]}
+    tls = TlsSettings.of_folder(folder / "tls").model_dump(mode="json")
+    return {"listen": listen, "metrics_listen": metrics, "tls": tls, **own[name]}
 
 
 @asynccontextmanager

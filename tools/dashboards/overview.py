@@ -171,21 +171,20 @@ OPERATION = Row(
         ),
         Panel(
             "What the time goes to",
-            "Heavy phases under way, by phase; 1 is one phase all the time.",
-            Unit.NUMBER,
-            [Query(f"sum by (phase) (rate({m('seal_phase_seconds_total')}{RATE}))", "{{phase}}")],
-            stacked=True,
-            least=0,
+            "Seconds spent in heavy phases since the services started. A phase counts when it ends.",
+            Unit.SECONDS,
+            [Query(f"sum by (phase) ({m('seal_phase_seconds_total')}) > 0", "{{phase}}")],
+            kind="bars",
         ),
         Panel(
             "Calls that did not succeed",
-            "Calls a second by the status that their callers got, over all services; OK is left out where anything"
-            " else came.",
+            "Calls a second by the status that their callers got, over all services; none: all succeeded.",
             Unit.PER_SECOND,
             [
                 Query(
-                    f"sum by (grpc_code) (rate({m('grpc_server_handled_total', grpc_code='!OK')}{RATE}))"
-                    f" or sum(rate({m('grpc_server_handled_total')}{RATE})) * 0",
+                    f"(sum by (grpc_code) (rate({m('grpc_server_handled_total', grpc_code='!OK')}{RATE})) > 0)"
+                    f" or label_replace(0 * sum(rate({m('grpc_server_handled_total')}{RATE})),"
+                    " 'grpc_code', 'none', '', '')",
                     "{{grpc_code}}",
                 )
             ],

@@ -46,14 +46,9 @@ WRITING = Row(
         ),
         Panel(
             "Turned away by the teacher's own screen",
-            "Pieces of completions that may not teach, within the window, by reason.",
+            "Pieces of completions that may not teach, since the teacher started, by reason.",
             Unit.NUMBER,
-            [
-                Query(
-                    f"sum by (reason) (increase({m('seal_teacher_screened_out_total')}{WINDOW})) > 0",
-                    "{{reason}}",
-                )
-            ],
+            [Query(f"sum by (reason) ({m('seal_teacher_screened_out_total')}) > 0", "{{reason}}")],
             kind="bars",
         ),
         Panel(

@@ -62,9 +62,9 @@ def closed_edges(manifests: Sequence[Manifest]) -> set[Connection]:
 def _verdicts(manifests: Sequence[Manifest]) -> Iterator[tuple[Connection, bool]]:
     policies = [manifest for manifest in manifests if manifest["kind"] == "NetworkPolicy"]
     found = endpoints(manifests)
-    into = [_rules(policies, endpoint, "Ingress") for endpoint in found]
+    into = [rules_about(policies, endpoint, "Ingress") for endpoint in found]
     for source in found:
-        out = _rules(policies, source, "Egress")
+        out = rules_about(policies, source, "Egress")
         for target, there in zip(found, into, strict=True):
             if not (source.governed or target.governed):
                 continue
@@ -75,7 +75,7 @@ def _verdicts(manifests: Sequence[Manifest]) -> Iterator[tuple[Connection, bool]
                 yield (source.place, target.place, port, transport), opened
 
 
-def _rules(policies: Iterable[Manifest], pod: Endpoint, direction: str) -> list[tuple[str, Manifest]] | None:
+def rules_about(policies: Iterable[Manifest], pod: Endpoint, direction: str) -> list[tuple[str, Manifest]] | None:
     """Rules about a pod, each with the namespace of its policy; None where no policy is, so everything is open."""
     if not pod.namespace:
         return None
@@ -105,12 +105,12 @@ def _matching(rules: Iterable[tuple[str, Manifest]], peer: Endpoint) -> list[Man
     found = []
     for namespace, rule in rules:
         peers = rule.get("to") or rule.get("from")
-        if not peers or any(_is(entry, peer, namespace) for entry in peers):
+        if not peers or any(is_peer(entry, peer, namespace) for entry in peers):
             found.append(rule)
     return found
 
 
-def _is(entry: Manifest, peer: Endpoint, namespace: str) -> bool:
+def is_peer(entry: Manifest, peer: Endpoint, namespace: str) -> bool:
     if "ipBlock" in entry:
         # Plugins differ in whether a block covers pods; here it does, which is the worse case.
         address = ipaddress.ip_address(peer.address)

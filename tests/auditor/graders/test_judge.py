@@ -111,6 +111,17 @@ async def test_where_judge_and_words_disagree_is_counted(own: Recorder) -> None:
     assert counted("seal_judge_calls_total", judge="d", outcome="verdict") == 4
 
 
+async def test_tokens_cost_what_the_settings_say(own: Recorder) -> None:
+    with serving(by_meaning) as endpoint:
+        for name, prices in (("paid", {"price_read": 2.0, "price_written": 8.0}), ("free", {})):
+            desk = graders(own, judges={name: config(endpoint, **prices)})
+            await desk.mark([submitted(f"Lyon, says {name}", CAPITAL)])
+    read, written = (counted("seal_judge_tokens_total", judge="paid", kind=kind) for kind in ("read", "written"))
+    assert min(read, written) > 0
+    assert counted("seal_judge_cost_total", judge="paid") == pytest.approx((2 * read + 8 * written) / 1e6)
+    assert REGISTRY.get_sample_value("seal_judge_cost_total", {"judge": "free"}) == 0
+
+
 async def test_no_more_requests_at_once_than_configured(own: Recorder) -> None:
     with serving(by_meaning) as endpoint:
         endpoint.seconds = 0.05

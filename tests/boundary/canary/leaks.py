@@ -9,6 +9,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+# Where each is to be found; `plant` sees to it.
+PLACES = {
+    "teacher received",
+    "teacher logged",
+    "teacher stored",
+    "student received",
+    "student logged",
+    "student stored",
+    "auditor metrics",
+    "traces",
+    "auditor's log",
+}
+
 
 def plant(service: str, folder: Path) -> None:
     """folder: the service's own."""

@@ -16,10 +16,13 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 from transformers import AutoTokenizer
 
+from cli.certificates import Authority
 from cli.launcher.ports import free_port
+from common.boundary.identities import Role
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import auditor_pb2_grpc
 from common.rpc.client import open_channel
+from common.tls.settings import TlsSettings
 from tests.boundary.canary.canaries import Canaries
 from tests.boundary.canary.entry import AS_IT_IS, LEAKING
 from tests.boundary.canary.evaluation import Evaluation
@@ -104,9 +107,9 @@ async def played(folder: Path, models: Models, *, leaking: bool = False) -> Scen
     with serving(lambda _: "yes") as judge, collecting() as collector:
         stage = Stage(folder, models, LEAKING if leaking else AS_IT_IS, judge.base_url, collector.target)
         async with services_started([stage.start(name) for name in NAMES]):
-            events, metrics = await stage.run()
+            events = await stage.run()
     tokenizer = AutoTokenizer.from_pretrained(models.student)
-    return Scene(folder, stage.evaluation, events, metrics, collector.received, stage.live, tokenizer)
+    return Scene(folder, stage.evaluation, events, stage.metrics, collector.received, stage.live, tokenizer)
 
 
 @dataclass
@@ -118,8 +121,10 @@ class Stage:
     mode: str
     judge_url: str
     collector: str
+    authority: Authority = field(default_factory=Authority.create)
     evaluation: Evaluation = field(default_factory=Evaluation)
     live: Canaries = field(default_factory=Canaries)
+    metrics: dict[str, bytes] = field(default_factory=lambda: dict.fromkeys(NAMES, b""))
     ports: Mapping[str, tuple[int, int]] = field(
         default_factory=lambda: {name: (free_port(), free_port()) for name in NAMES}
     )
@@ -128,6 +133,7 @@ class Stage:
         """The service itself, recorded."""
         grpc_port, metrics_port = self.ports[name]
         own = self.folder / name
+        self.authority.issue(own / "tls", Role(name))
         settings = settings_of(name, own, self.models, f"127.0.0.1:{grpc_port}", f"127.0.0.1:{metrics_port}")
         settings |= {"log_level": "debug", "tracing": {"endpoint": self.collector}}
         if name == "auditor":
@@ -136,21 +142,39 @@ class Stage:
         module = ("tests.boundary.canary.entry", name, str(self.folder / "wire"), self.mode)
         return Start(name, own, settings, module=module)
 
-    async def run(self) -> tuple[list[pb.RunEvent], dict[str, bytes]]:
-        """Everything that an operator and an application may ask for, around one run; then the metrics."""
-        async with _dialled(f"127.0.0.1:{self.ports['auditor'][0]}") as stub:
+    async def run(self) -> list[pb.RunEvent]:
+        """Everything that an operator and an application may ask for, around one run; metrics in it and after it."""
+        async with self._dialled(Role.OPERATOR) as stub, self._dialled(Role.APPLICATION) as application:
             await stub.StartRun(ParseDict(self.evaluation.order("run"), pb.StartRunRequest()))
             watched = stub.WatchRun(pb.WatchRunRequest(run_id="run"), timeout=RUN_SECONDS)
-            events = [response.event async for response in watched if response.event.seq]
+            events = []
+            async for response in watched:
+                if response.event.seq:
+                    events.append(response.event)
+                if response.event.HasField("candidate_scored"):
+                    await self._scrape()
             await _look_at_everything(stub)
             question = pb.AskRequest(topic=TITLE, question=f"What of {self.live.word()}?")
-            await stub.Ask(question)
+            await application.Ask(question)
             trained = [event.update_trained.version.version for event in events if event.HasField("update_trained")]
             for version in trained[-1:]:
                 await stub.Promote(pb.PromoteRequest(request_id="on", version=version, reason="to see it answer"))
-                await stub.Ask(question)
+                await application.Ask(question)
                 await stub.Rollback(pb.RollbackRequest(request_id="back", reason="seen"))
-        return events, {name: await asyncio.to_thread(_page, self.ports[name][1]) for name in NAMES}
+        await self._scrape()
+        return events
+
+    async def _scrape(self) -> None:
+        for name in NAMES:
+            self.metrics[name] += await asyncio.to_thread(_page, self.ports[name][1])
+
+    @asynccontextmanager
+    async def _dialled(self, role: Role) -> AsyncIterator[Any]:
+        """The auditor, as somebody with a certificate of this role."""
+        own = self.authority.issue(self.folder / "callers" / role, role)
+        target = f"127.0.0.1:{self.ports['auditor'][0]}"
+        async with open_channel(target, tls=TlsSettings.of_folder(own), expects=Role.AUDITOR) as channel:
+            yield auditor_pb2_grpc.AuditorServiceStub(channel)
 
 
 async def _look_at_everything(stub: Any) -> None:
@@ -161,15 +185,6 @@ async def _look_at_everything(stub: Any) -> None:
         await stub.GetEdit(pb.GetEditRequest(edit=edit.edit.sha256))
     await stub.ListVersions(pb.AuditorServiceListVersionsRequest())
     await stub.VerifyLedger(pb.VerifyLedgerRequest())
-
-
-@asynccontextmanager
-async def _dialled(target: str) -> AsyncIterator[Any]:
-    channel = open_channel(target)
-    try:
-        yield auditor_pb2_grpc.AuditorServiceStub(channel)
-    finally:
-        await channel.close()
 
 
 def _page(port: int) -> bytes:

@@ -12,23 +12,13 @@ import pytest
 from auditor.keys import GraderKind
 from common.contract.seal.v1 import task_pb2
 from tests.boundary.canary.evaluation import KINDS
+from tests.boundary.canary.leaks import PLACES
 from tests.boundary.canary.recording import RECEIVED
 from tests.boundary.canary.scene import Scene, played
 from tests.boundary.canary.search import hits, hits_in_folder
 from tests.support.tiny_services import NAMES, Models
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-OWN_PLACES = {
-    "teacher received",
-    "teacher logged",
-    "teacher stored",
-    "student received",
-    "student logged",
-    "student stored",
-    "auditor metrics",
-    "traces",
-    "auditor's log",
-}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +54,7 @@ def _something_happened(scene: Scene) -> None:
 
 async def test_planted_leaks_are_found_in_every_place(tmp_path: Path, models: Models) -> None:
     scene = await played(tmp_path, models, leaking=True)
-    assert {hit.place for hit in scene.crossings()} >= OWN_PLACES
+    assert {hit.place for hit in scene.crossings()} >= PLACES
 
 
 def test_every_kind_of_grader_holds_a_canary() -> None:

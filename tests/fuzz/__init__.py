@@ -1,0 +1,1 @@
+"""Mutated requests over all RPCs, sent to the real servers: `make fuzz`."""
