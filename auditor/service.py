@@ -69,7 +69,7 @@ class Auditor:
         rules = configured_rules(config.policy)
         policy_model = PolicyModel(config.policy.model) if config.policy.model else None
         watchers = Watchers()
-        recorder = Recorder(Ledger.open(config.database), watchers)
+        recorder = Recorder(Ledger.open(config.database, password_file=config.database_password_file), watchers)
         views = Views(recorder)
         graders = Graders(recorder, config.judges, config.commands)
         tracing = client_interceptors(config.tracing)
