@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -54,12 +55,12 @@ class Ledger:
         self._release = database.hold(engine) if writer else None
 
     @classmethod
-    def open(cls, url: str, *, writer: bool = True) -> Self:
-        """Opens (and, as a writer, migrates) the ledger at a database URL.
+    def open(cls, url: str, *, writer: bool = True, password_file: Path | None = None) -> Self:
+        """Opens (and, as a writer, migrates) the ledger at a database URL, with the password in a file if one is named.
 
         Raises InvalidConfig, or NotPossible(LEDGER_HELD) when another process writes to it.
         """
-        ledger = cls(database.open_engine(url), writer=writer)
+        ledger = cls(database.open_engine(url, password_file), writer=writer)
         if writer:
             database.migrate(ledger._engine)
         return ledger
