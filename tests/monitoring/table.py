@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import prometheus_client
@@ -27,12 +27,14 @@ class Metric:
     type: str
     labels: tuple[str, ...]
     services: tuple[str, ...]
+    meaning: str = field(compare=False)
 
     @property
     def series(self) -> tuple[str, ...]:
         """The names that queries may use."""
         if self.type == "histogram":
-            return tuple(f"{self.name}_{part}" for part in ("bucket", "count", "sum"))
+            parts = ("bucket", "count") if "no `_sum`" in self.meaning else ("bucket", "count", "sum")
+            return tuple(f"{self.name}_{part}" for part in parts)
         return (self.name,)
 
 
@@ -47,7 +49,7 @@ def documented() -> list[Metric]:
             raise ValueError(f"docs/metrics.md: cannot read: {line}")
         services = SERVICES if row["service"] == "all" else (row["service"],)
         labels = tuple(sorted(row["labels"].split(", "))) if row["labels"] else ()
-        metrics.append(Metric(row["name"], row["type"], labels, services))
+        metrics.append(Metric(row["name"], row["type"], labels, services, row["meaning"]))
     return metrics
 
 

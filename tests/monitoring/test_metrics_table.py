@@ -80,6 +80,7 @@ async def test_a_real_run_shows_every_metric_of_the_table_and_a_restart_brings_t
     assert set(exported) == set(rows)
     for name, family in exported.items():
         assert family.type == rows[name].type
+        assert {sample.name for sample in family.samples} in ({*rows[name].series}, set()), name
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(rows[name].labels), name
     counters = ledgers_counters(first)

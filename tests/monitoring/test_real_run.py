@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.monitoring.rules_read import rules
 from tests.monitoring.table import SERVICES, documented, scraped
-from tests.support.monitored_run import Watched, monitored
+from tests.support.monitored_run import DOCUMENTS, Watched, monitored
 from tools.dashboards.__main__ import DASHBOARDS
 from tools.dashboards.panels import Panel
 
@@ -67,6 +67,7 @@ async def test_a_service_exports_its_rows_of_the_table_and_nothing_else(watched:
     assert set(families) == set(rows)
     for name, family in families.items():
         assert family.type == rows[name].type
+        assert {s.name for s in family.samples} in ({*rows[name].series}, set()), name
         assert {frozenset(s.labels) - {"le"} for s in family.samples} <= {frozenset(rows[name].labels)}, name
 
 
@@ -85,3 +86,31 @@ async def test_a_recorded_series_is_there_after_a_real_run(watched: Watched, rec
 async def test_nothing_but_the_watchdog_fires_in_a_run_that_went_well(watched: Watched) -> None:
     firing = {s.labels["alertname"] for s in watched.prometheus.query('ALERTS{alertstate="firing"}')}
     assert firing == {"SealWatchdog"}
+
+
+async def test_one_trace_spans_the_three_processes(watched: Watched) -> None:
+    collector = watched.collector
+    for last in ("write", "training", "update"):
+        await asyncio.to_thread(collector.until, last)
+    (task, *_) = [one for one in collector.named("task") if one.attributes["seal.task"] == "inn"]
+    way = [one for one in collector.spans if one.trace == task.trace]
+    assert {one.service for one in way} == {"seal-teacher", "seal-student", "seal-auditor"}
+    by_id = {one.span: one for one in way}
+    for name, service, above in (
+        ("write", "seal-teacher", "seal.v1.TeacherService/ProposeEdits"),
+        ("training", "seal-student", "seal.v1.StudentService/Train"),
+        ("seal.v1.StudentService/Train", "seal-student", "train"),
+    ):
+        found = [one for one in way if one.name == name and one.parent in by_id]
+        assert found, name
+        assert {one.service for one in found} == {service}
+        assert above in {by_id[one.parent].name for one in found}
+
+
+async def test_no_text_of_the_run_is_in_its_traces(watched: Watched) -> None:
+    await asyncio.to_thread(watched.collector.until, "task")
+    edits = [edit["edit"]["sha256"].encode() for edit in watched.edits]
+    assert any(edit in watched.collector.received for edit in edits), "it would be found if it were sent"
+    for title, facts in DOCUMENTS.values():
+        for text in (title, *facts, *facts.values()):
+            assert text.encode() not in watched.collector.received, text
