@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from auditor.graders.config import CommandConfig, JudgeConfig, Name
@@ -71,6 +73,9 @@ class AuditorConfig(ServiceConfig):
     teacher: Peer = Peer(target="127.0.0.1:50051")
     student: StudentPeer = StudentPeer(target="127.0.0.1:50052")
     database: str = Field(default="sqlite:///seal-ledger.db", description="SQLAlchemy URL of the ledger")
+    database_password_file: Path | None = Field(
+        default=None, description="file that holds the password alone, read at every connection; left out: the URL's"
+    )
     verify_ledger_hours: float = Field(
         default=24.0, ge=0, le=8_760, description="between checks of the whole chain, the first at start; 0: none"
     )

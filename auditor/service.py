@@ -69,7 +69,7 @@ class Auditor:
         rules = configured_rules(config.policy)
         policy_model = PolicyModel(config.policy.model) if config.policy.model else None
         watchers = Watchers()
-        recorder = Recorder(Ledger.open(config.database), watchers)
+        recorder = Recorder(Ledger.open(config.database, password_file=config.database_password_file), watchers)
         views = Views(recorder)
         graders = Graders(recorder, config.judges, config.commands)
         tracing = client_interceptors(config.tracing)
@@ -79,9 +79,8 @@ class Auditor:
         student_channel = dial_student(config.student.target)
         anyone = GrpcStudent(student_channel, config.timeouts, config.retries)
         spread = SpreadStudent.open(config, anyone, dial_student) if config.student.replicas != 1 else None
-        quick_student = GrpcStudent(
-            student_channel, config.timeouts.model_copy(update={"answer": config.timeouts.ask}), ONCE
-        )
+        quick = config.timeouts.model_copy(update={"answer": config.timeouts.ask})
+        quick_student = GrpcStudent(student_channel, quick, ONCE)
         moves = Moves(recorder, views, quick_student)
         crew = Crew(
             teacher=GrpcTeacher(teacher_channel, config.timeouts, config.retries),
@@ -106,7 +105,11 @@ class Auditor:
             crew=crew,
             runs=Runs(crew, watchers, defaults=config.settings, suites=suites, max_queued=config.max_queued_runs),
             decisions=Decisions(recorder, views, moves),
-            asking=Asking(quick_student, views, config.settings.max_answer_tokens),
+            asking=Asking(
+                spread.for_users(quick_student, quick) if spread else quick_student,
+                views,
+                config.settings.max_answer_tokens,
+            ),
             quick_teacher=GrpcTeacher(teacher_channel, config.timeouts, ONCE),
             quick_student=quick_student,
             _watchers=watchers,

@@ -6,12 +6,12 @@ Nothing depends on which replica does what: a candidate's key and a version's di
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grpc import aio
 
 from auditor.clients import GrpcStudent
-from auditor.config import AuditorConfig
+from auditor.config import AuditorConfig, Retries, Timeouts
 from auditor.peers import AliasOrder, AnswerOrder, ScoreOrder, StudentStatus, TrainOrder
 from auditor.pieces import Cut, Event, OrderT, answers, scores, trainings
 from auditor.ports import OnProgress
@@ -42,6 +42,17 @@ class SpreadStudent:
             most=config.student.replicas,
         )
         return cls(anyone, means, config.student.train_batch)
+
+    def for_users(self, anyone: GrpcStudent, timeouts: Timeouts) -> SpreadStudent:
+        """The same replicas for somebody who waits: the one with least to do, and if it goes away another, once."""
+        soon = Retries(attempts=2, first_wait_seconds=0.1)
+        means = replace(
+            self.means,
+            client=lambda replica: GrpcStudent(replica.channel, timeouts, soon.model_copy(update={"attempts": 1})),
+            retries=soon,
+            most=1,
+        )
+        return SpreadStudent(anyone, means)
 
     async def close(self) -> None:
         await self.means.replicas.close()

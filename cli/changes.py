@@ -54,22 +54,23 @@ class State(BaseModel):
             next_step = "Name another file, or remove this one: every document then counts as changed."
             raise BadInput(f"{path}: no state of earlier runs: {what}", next_step) from None
 
-    def write(self, path: Path) -> None:
-        """Raises Failure."""
-        try:
-            write_atomically(path, self.model_dump_json(indent=1).encode() + b"\n")
-        except OSError as error:
-            raise Failure(f"{path}: cannot be written: {error.strerror}", "Name a file in a folder of yours.") from None
-
     def after(self, run_id: str, tasks: Sequence[task_pb2.Task]) -> State:
         """The state once a run over these tasks has finished."""
         return State(last_run=run_id, documents={**self.documents, **{task.task_id: digest(task) for task in tasks}})
 
 
-def note(path: Path, run_id: str, tasks: Sequence[task_pb2.Task]) -> None:
-    """Adds a finished run to the file as it is now: another command may have noted others since it was read."""
-    with FileLock(f"{path}.lock"):
-        State.read(path).after(run_id, tasks).write(path)
+def note(path: Path, run_id: str = "", tasks: Sequence[task_pb2.Task] = ()) -> None:
+    """Adds a finished run to the file as it is now: another command may have noted others since it was read.
+
+    Without a run it only finds out whether the file can be written. Raises Failure.
+    """
+    try:
+        with FileLock(f"{path}.lock"):
+            state = State.read(path)
+            state = state.after(run_id, tasks) if run_id else state
+            write_atomically(path, state.model_dump_json(indent=1).encode() + b"\n")
+    except OSError as error:
+        raise Failure(f"{path}: cannot be written: {error.strerror}", "Name a file in a folder of yours.") from None
 
 
 def usable_together(changed_since: Path | None, *, run_id: str | None, detach: bool) -> None:
@@ -88,21 +89,27 @@ def digest(message: Message) -> str:
 
 
 async def run_changed(target: str, request: RunRequest, path: Path, *, limit: int | None, as_json: bool) -> None:
-    """Runs the first `limit` changed documents, if any. Raises Failure if their run does not finish."""
+    """`seal run --changed-since`. Raises Failure if a run is needed and does not finish."""
+    async with auditor(target) as service:
+        await run_what_changed(service, request, path, limit=limit, as_json=as_json)
+
+
+async def run_what_changed(
+    service: Auditor, request: RunRequest, path: Path, *, limit: int | None = None, as_json: bool = False
+) -> None:
+    """Runs the first `limit` changed documents, if any, and notes them."""
     state = State.read(path)
     changed = [task for task in request.tasks if state.documents.get(task.task_id) != digest(task)][:limit]
     if not changed:
         remarks().print(f"Nothing changed: {len(request.tasks)} documents are as {path} has them.", markup=False)
         return
-    # Before hours of work: a folder that cannot be written is found now.
-    state.write(path)
-    async with auditor(target) as service:
-        run = await _open_run(service, replace(request, tasks=changed), state.last_run)
-        console = remarks() if as_json else output()
-        console.print(f"{len(changed)} of {len(request.tasks)} documents changed: run {run.run_id}", markup=False)
-        if run.state == pb.RUN_STATE_FINISHED:
-            console.print("It was finished before, and only not noted yet.", markup=False)
-        await follow_and_sum_up(service, run.run_id, 0, as_json)
+    note(path)  # a folder that cannot be written is found before hours of work
+    run = await _open_run(service, replace(request, tasks=changed), state.last_run)
+    console = remarks() if as_json else output()
+    console.print(f"{len(changed)} of {len(request.tasks)} documents changed: run {run.run_id}", markup=False)
+    if run.state == pb.RUN_STATE_FINISHED:
+        console.print("It was finished before, and only not noted yet.", markup=False)
+    await follow_and_sum_up(service, run.run_id, 0, as_json)
     note(path, run.run_id, changed)
 
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from auditor.config import AuditorConfig
 from auditor.ledger.store import Ledger
@@ -20,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints one JSON object. Exit status 1: the chain is broken, or the command was refused."""
     arguments = _parser().parse_args(argv)
     try:
-        with Ledger.open(arguments.database, writer=arguments.command == "erase") as ledger:
+        writer = arguments.command == "erase"
+        with Ledger.open(arguments.database, writer=writer, password_file=arguments.password_file) as ledger:
             return _carry_out(ledger, arguments)
     except SealError as error:
         sys.stderr.write(f"{error.message}\n")
@@ -31,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m auditor.ledger", description="Checks and tends a ledger.")
     default = AuditorConfig.model_fields["database"].default
     parser.add_argument("--database", default=default, help=f"SQLAlchemy URL (default: {default})")
+    parser.add_argument("--password-file", type=Path, help="holds the password of a PostgreSQL database")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("head", help="number and hash of the newest event")
     verify = commands.add_parser("verify", help="recompute the chain")

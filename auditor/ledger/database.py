@@ -19,8 +19,11 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 ADVISORY_LOCK = 0x5EA1_0001  # any constant: all auditors of one PostgreSQL database must agree on it
 
 
-def open_engine(url: str) -> Engine:
-    """An engine for `url`. SQLite: WAL, synchronous=FULL, foreign keys. Raises InvalidConfig."""
+def open_engine(url: str, password_file: Path | None = None) -> Engine:
+    """An engine for `url`. SQLite: WAL, synchronous=FULL, foreign keys. Raises InvalidConfig.
+
+    password_file: read again for every connection, so that a password may be replaced while the auditor runs.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -29,6 +32,8 @@ def open_engine(url: str) -> Engine:
         raise InvalidConfig(f"database: {parsed.get_backend_name()} is neither sqlite nor postgresql")
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise InvalidConfig("database: an in-memory ledger would not survive its auditor; name a file")
+    if parsed.get_backend_name() == "sqlite" and password_file is not None:
+        raise InvalidConfig("database_password_file: a SQLite database has no password")
     try:
         engine = create_engine(parsed, pool_pre_ping=True)
     except ModuleNotFoundError as error:
@@ -36,7 +41,24 @@ def open_engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         Path(parsed.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _make_durable)
+    elif password_file is not None:
+        _password(password_file)  # what is missing is found at the start
+
+        @event.listens_for(engine, "do_connect")
+        def _show(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
+            parameters["password"] = _password(password_file)
+
     return engine
+
+
+def _password(file: Path) -> str:
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"database_password_file: {file}: cannot be read: {type(error).__name__}") from None
+    if not password:
+        raise InvalidConfig(f"database_password_file: {file}: is empty; expected the password and nothing else")
+    return password
 
 
 def _make_durable(connection: Any, _: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -54,12 +55,12 @@ class Ledger:
         self._release = database.hold(engine) if writer else None
 
     @classmethod
-    def open(cls, url: str, *, writer: bool = True) -> Self:
-        """Opens (and, as a writer, migrates) the ledger at a database URL.
+    def open(cls, url: str, *, writer: bool = True, password_file: Path | None = None) -> Self:
+        """Opens (and, as a writer, migrates) the ledger at a database URL, with the password in a file if one is named.
 
         Raises InvalidConfig, or NotPossible(LEDGER_HELD) when another process writes to it.
         """
-        ledger = cls(database.open_engine(url), writer=writer)
+        ledger = cls(database.open_engine(url, password_file), writer=writer)
         if writer:
             database.migrate(ledger._engine)
         return ledger
@@ -158,6 +159,16 @@ class Ledger:
             query = query.where(EventRow.run_id == run_id)
         with Session(self._engine) as session:
             return [link_of(row) for row in session.scalars(query)]
+
+    def at(self, numbers: Iterable[int]) -> dict[int, Link]:
+        """The events of these numbers, by number."""
+        wanted = sorted(set(numbers))
+        found: dict[int, Link] = {}
+        with Session(self._engine) as session:
+            for start in range(0, len(wanted), 500):
+                query = select(EventRow).where(EventRow.seq.in_(wanted[start : start + 500]))
+                found |= {row.seq: link_of(row) for row in session.scalars(query)}
+        return found
 
     def every_event(self, *, after: int = 0, run_id: str | None = None) -> Iterator[Link]:
         """All events above `after`, read in pieces."""

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from auditor.clients import GrpcStudent
-from auditor.config import AuditorConfig, Retries, StudentPeer
+from auditor.config import AuditorConfig, Retries, StudentPeer, Timeouts
 from auditor.peers import AliasOrder, AnswerOrder, ScoreOrder, TrainCandidate, TrainOrder, prompt_of
 from auditor.spread_student import SpreadStudent
 from cli.certificates import Authority
@@ -50,9 +50,11 @@ class Replica(ScriptedStudent):
         self.calls: list[Any] = []
         self.meeting: asyncio.Barrier | None = None
         self.falls: int | None = None
+        self.began = asyncio.Event()
 
     async def Train(self, request: student_pb2.TrainRequest, context: Any) -> AsyncIterator[student_pb2.TrainResponse]:
         self.calls.append(request)
+        self.began.set()
         await self._stand(context)
         if self.meeting is not None:
             await self.meeting.wait()
@@ -250,6 +252,34 @@ async def test_replicas_are_known_by_their_role_at_whatever_address(tmp_path: Pa
         with pytest.raises(Unavailable):
             await train(student, training(4))
     assert not any(replica.calls for replica in impostors)
+
+
+async def test_a_user_is_answered_by_the_replica_that_has_least_to_do() -> None:
+    replicas = on_one_store(2)
+    end = asyncio.Barrier(2)
+    for replica in replicas:
+        replica.meeting = end
+    async with spread_over(replicas, most=1) as student:
+        training_there = asyncio.create_task(train(student, training(1)))
+        begun = [asyncio.create_task(replica.began.wait()) for replica in replicas]
+        await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+        (busy,) = [replica for replica in replicas if replica.calls]
+        users = student.for_users(student.anyone, Timeouts())
+        order = AnswerOrder(
+            request_id="ask",
+            purpose=AnswerPurpose.LIVE,
+            prompts=(prompt_of(ask("The plan", "How long?"), "q"),),
+            versions=("live",),
+            sampling=Sampling(max_new_tokens=8),
+        )
+        events = [event async for event in users.answer(order, lambda _: None)]
+        assert not training_there.done()
+        await end.wait()
+        await training_there
+        for task in begun:
+            task.cancel()
+    assert [type(event) for event in events] == [LivenessProof, Answer]
+    assert [type(call).__name__ for call in busy.calls] == ["TrainRequest"]
 
 
 async def test_versions_are_asked_at_different_replicas_and_every_event_comes_once() -> None:

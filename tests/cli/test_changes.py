@@ -178,6 +178,15 @@ def test_a_malformed_state_is_refused_before_anybody_is_asked(seal: Seal, docume
     assert f"{state}: no state of earlier runs" in outcome.err
 
 
+def test_a_state_that_cannot_be_written_is_found_before_a_run_is_started(
+    asked: Seal, servicer: Nightly, documents: Path
+) -> None:
+    outcome = asked("run", str(documents), "--changed-since", str(documents / "faq.yaml" / "state.json"))
+    assert outcome.code in (1, 2)
+    assert "state.json" in outcome.err
+    assert servicer.started == []
+
+
 @pytest.mark.parametrize("other", [("--detach",), ("--run-id", "mine")])
 def test_options_that_contradict_it_are_wrong_usage(seal: Seal, documents: Path, other: tuple[str, ...]) -> None:
     outcome = seal("run", str(documents), "--changed-since", str(documents.parent / "s.json"), *other)

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from common.boundary.identities import Role
 from common.canonical import canonical_json, digest_of
 from common.config import ServiceConfig
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc, teacher_pb2, teacher_pb2_grpc, types_pb2
@@ -24,6 +25,7 @@ from common.edits import make_edit
 from common.errors import Conflict, Expired, NotFound, NotPossible, StaleGeneration
 from common.prompting import question_and_answer
 from common.rpc.server import running
+from common.tls.settings import TlsSettings
 from common.tracing import TracingSettings
 from common.types import Digest, Recipe, SelfEdit, TaskKind
 
@@ -376,21 +378,29 @@ class Stage:
 
 @asynccontextmanager
 async def on_stage(
-    teacher: ScriptedTeacher, student: ScriptedStudent, *, tracing: TracingSettings | None = None
+    teacher: ScriptedTeacher,
+    student: ScriptedStudent,
+    *,
+    tracing: TracingSettings | None = None,
+    certificate: Callable[[Role], TlsSettings | None] = lambda role: None,
 ) -> AsyncIterator[Stage]:
-    """Both behind real gRPC servers on free ports."""
-    config = ServiceConfig(listen="127.0.0.1:0", grace_seconds=0, tracing=tracing or TracingSettings())
+    """Both behind real gRPC servers on free ports. certificate: of each; none is plain text."""
+
+    def config(role: Role) -> ServiceConfig:
+        listen, tracing_ = "127.0.0.1:0", tracing or TracingSettings()
+        return ServiceConfig(listen=listen, grace_seconds=0, tracing=tracing_, tls=certificate(role))
+
     async with AsyncExitStack() as stack:
         teaching = await stack.enter_async_context(
             running(
-                config,
+                config(Role.TEACHER),
                 service="seal.v1.TeacherService",
                 add=lambda server: teacher_pb2_grpc.add_TeacherServiceServicer_to_server(teacher, server),
             )
         )
         studying = await stack.enter_async_context(
             running(
-                config,
+                config(Role.STUDENT),
                 service="seal.v1.StudentService",
                 add=lambda server: student_pb2_grpc.add_StudentServiceServicer_to_server(student, server),
             )
