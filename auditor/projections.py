@@ -48,6 +48,7 @@ class Projections:
         self.rejected_by: dict[tuple[str, str], str] = {}
         self._by_round: dict[tuple[str, int, str], list[EditView]] = defaultdict(list)
         self._known_decisions: dict[str, Link] = {}
+        self._scores: dict[Score, Score] = {}
         self._observer = Observer()
 
     def run(self, run_id: str) -> RunView:
@@ -144,13 +145,13 @@ class Projections:
                 self._screened(event, link)
             case e.CandidateTrained():
                 for view in self._noted(link, event.round, [event.edit]):
-                    view.versions.append(event.version)
+                    view.versions.append((event.version.version, link.seq))
             case e.CandidateFailed():
                 for view in self._noted(link, event.round, [event.edit]):
                     view.reject(GateKind.LIVENESS, event.reason)
             case e.CandidateScored():
                 for view in self._noted(link, event.round, [event.edit]):
-                    view.scored.append(event)
+                    view.scored.append(link.seq)
             case e.FilterDecided():
                 for verdict in event.verdicts:
                     for view in self._noted(link, event.round, [verdict.edit]):
@@ -187,13 +188,18 @@ class Projections:
         """Which version answers how much of which task; the newest measurement counts."""
         match event:
             case e.VersionScored() if event.split is Split.HOLDOUT and event.task_id:
-                self.task_scores[event.version][event.task_id] = event.score
+                self.task_scores[event.version][event.task_id] = self._one(event.score)
             case e.UpdateJudged() if event.version:
                 for after, version in ((False, event.record.parent_version), (True, event.version)):
                     comparisons = (*event.record.holdout, *event.record.retention)
-                    self.task_scores[version] |= holdout_scores(comparisons, after=after)
+                    found = holdout_scores(comparisons, after=after)
+                    self.task_scores[version] |= {task: self._one(score) for task, score in found.items()}
             case e.VersionPromoted() | e.LiveFound():
                 metrics.FORGETTING.set(self.forgetting().average_forgetting)
+
+    def _one(self, score: Score) -> Score:
+        """Equal scores as one object: there is one for every version and task, and few of them differ."""
+        return self._scores.setdefault(score, score)
 
     def _filtered(self, view: EditView, verdict: EditVerdict) -> None:
         view.verdict, view.gain = verdict, verdict.gain
@@ -210,19 +216,19 @@ class Projections:
             view.reject(gate.kind, verdict.reason)
 
     def _updated(self, event: e.UpdateTrained, link: Link) -> None:
-        version = event.version
+        version, trained = event.version, (event.version.version, link.seq)
         self.versions[version.version] = VersionView(
             version.version, version.parent_version, link.run_id, event.trained_edit, event.edits, event.task_ids
         )
         for view in self._noted(link, event.round, event.edits):
-            view.versions.append(version)
+            view.versions.append(trained)
         for view in self._noted(link, event.round, event.record.left_out):
             view.reason = "kept, but the union of the winners had no more room"
         known = [
             view for view in self.composed if (view.run_id, view.sha256) == (link.run_id, event.trained_edit.sha256)
         ]
         for view in known:
-            view.versions.append(version)
+            view.versions.append(trained)
             view.references.append(_reference(link))
         if event.trained_edit not in event.edits and not known:
             shown = e.EditProposed(
@@ -238,12 +244,14 @@ class Projections:
                 ),
             )
             view = EditView(shown, link.run_id, link.seq, link.time, state=EditState.KEPT, composed_of=event.edits)
-            view.versions.append(version)
+            view.versions.append(trained)
             view.references.append(_reference(link))
             self.composed.append(view)
             self._by_round[link.run_id, event.round, event.trained_edit.sha256].append(view)
 
     def _judged(self, event: e.UpdateJudged, link: Link) -> None:
+        # Its answers are as many as all that was ever accepted has questions: who wants them reads the ledger.
+        event = event.model_copy(update={"record": e.UpdateJudged.Record()})
         known = self.versions.get(event.version)
         if known is not None:
             known.judged = event
@@ -254,7 +262,7 @@ class Projections:
                 # Judged again at a smaller scale: of the larger one only what it failed is worth reading.
                 view.gates = [gate for gate in view.gates if gate not in view.judged.gates or not gate.passed]
             if view.judged is None or event.version:
-                view.judged = event
+                view.judged, view.judged_seq = event, link.seq
             view.gates.extend(event.gates)
             if not event.final:
                 continue
@@ -329,7 +337,7 @@ class Projections:
         return [
             v
             for v in self.composed
-            if v.run_id == version.run_id and version.version in {made.version for made in v.versions}
+            if v.run_id == version.run_id and version.version in {made for made, _ in v.versions}
         ]
 
 

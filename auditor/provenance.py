@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from auditor.crew import edit_of
-from auditor.events import UpdateJudged
+from auditor.events import EVENTS, CandidateScored, CandidateTrained, UpdateJudged, UpdateTrained
 from auditor.findings import Comparison, Gate, GateKind, Score
 from auditor.graders.desk import is_silent
 from auditor.graders.lexical import contains
@@ -85,8 +85,8 @@ def find_edit(views: Projections, prefix: str) -> EditView:
 async def edit_record(recorder: Recorder, views: Projections, view: EditView) -> EditRecord:
     """Puts the record together."""
     run = views.run(view.run_id)
-    comparisons = [(scored, c) for scored in view.scored for c in scored.record.comparisons]
-    judged = view.judged
+    scored_events, versions, judged = await recorder.run(_long_parts, recorder, view)
+    comparisons = [(scored, c) for scored in scored_events for c in scored.record.comparisons]
     own = {view.proposed.task_id} if view.proposed.task_id else {task.name for task in run.tasks}
     found = judged.record if judged else UpdateJudged.Record()
     held_out = [c for c in found.holdout if c.task_id in own]
@@ -120,7 +120,7 @@ async def edit_record(recorder: Recorder, views: Projections, view: EditView) ->
         origin=EditOrigin.model_validate_json(origin) if origin else None,
         context=None if view.composed_of else view.proposed.record.context,
         title=view.proposed.record.title,
-        versions=tuple(view.versions),
+        versions=versions,
         reward_results=tuple(rewarded),
         holdout_results=tuple(
             question_result(
@@ -139,14 +139,27 @@ async def edit_record(recorder: Recorder, views: Projections, view: EditView) ->
         decided_by=view.decided_by,
         config_sha256=run.config_sha256,
         ledger=tuple(view.references),
-        reward_before=sum((scored.before for scored in view.scored), Score()) if view.scored else None,
-        reward_after=sum((scored.after for scored in view.scored), Score()) if view.scored else None,
+        reward_before=sum((scored.before for scored in scored_events), Score()) if scored_events else None,
+        reward_after=sum((scored.after for scored in scored_events), Score()) if scored_events else None,
         holdout_before=_total(held_out, items, content, after=False) if judged else None,
         holdout_after=_total(held_out, items, content, after=True) if judged else None,
         retention_before=judged.retention_before if judged else None,
         retention_after=judged.retention_after if judged else None,
         auditor_software=run.software,
     )
+
+
+def _long_parts(
+    recorder: Recorder, view: EditView
+) -> tuple[list[CandidateScored], tuple[Version, ...], UpdateJudged | None]:
+    """What the projections leave in the ledger, because it grows with what is asked: trials, versions, judgement."""
+    links = recorder.ledger.at([*view.scored, *(seq for _, seq in view.versions), view.judged_seq])
+    found = {seq: EVENTS[link.type].model_validate(link.payload) for seq, link in links.items()}
+    scored = [event for seq in view.scored if isinstance(event := found[seq], CandidateScored)]
+    trained = [found[seq] for _, seq in view.versions]
+    versions = tuple(event.version for event in trained if isinstance(event, CandidateTrained | UpdateTrained))
+    judged = found.get(view.judged_seq)
+    return scored, versions, judged if isinstance(judged, UpdateJudged) else None
 
 
 def with_opinion(gate: Gate, said: str) -> Gate:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from auditor.events import CandidateScored, EditProposed, UpdateJudged, VersionPromoted
+from auditor.events import EditProposed, UpdateJudged, VersionPromoted
 from auditor.findings import EditVerdict, Gate, GateKind, NamedPayload, Run, RunState, Score
 from auditor.requests import EditState
 from auditor.tasks import Settings
 from common.types import Digest, Domain, Software
-from common.versions import Version
 
 
 class LedgerReference(Domain):
@@ -108,13 +107,15 @@ class EditView:
     reason: str = ""
     gain: float = 0.0
     composed_of: tuple[Digest, ...] = ()
-    versions: list[Version] = field(default_factory=list)
-    scored: list[CandidateScored] = field(default_factory=list)
+    # Of what is long, numbers of the events that hold it; provenance.py reads them.
+    versions: list[tuple[str, int]] = field(default_factory=list)
+    scored: list[int] = field(default_factory=list)
     verdict: EditVerdict | None = None
     gates: list[Gate] = field(default_factory=list)
     # Digest of what the policy model said, if it read the edit.
     said: str = ""
     judged: UpdateJudged | None = None
+    judged_seq: int = 0
     accepted_version: str = ""
     decided_by: str = ""
     references: list[LedgerReference] = field(default_factory=list)

@@ -12,8 +12,10 @@ from typing import TypeVar
 
 import grpc
 
+from cli.connection import own_tls
 from cli.failure import EXIT_USAGE, Failure
 from common import errors
+from common.boundary.identities import Role
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1.auditor_pb2_grpc import AuditorServiceStub
 from common.operator import user_name
@@ -30,6 +32,9 @@ STATUS_DETAILS = "grpc-status-details-bin"
 
 NEXT_STEPS: dict[type[errors.SealError], str] = {
     errors.InvalidRequest: "Correct the above and try again.",
+    errors.Unauthenticated: "Show a certificate of yours with --tls FOLDER (or SEAL_TLS).",
+    errors.NotAllowed: "docs/security.md says who may do what; --tls FOLDER (or SEAL_TLS) chooses whose certificate.",
+    errors.Overloaded: "The service is busy: try again in a moment.",
     errors.NotFound: "See `seal runs`, `seal edits` and `seal versions` for what there is.",
     errors.Conflict: "Choose another id with --run-id, or leave it out.",
     errors.StaleGeneration: "Somebody else moved it meanwhile; look at `seal versions` and try again.",
@@ -52,6 +57,14 @@ class Refused(Failure):
     """The auditor does not let this identity make this call."""
 
 
+class NoTrust(NoAnswer):
+    """Somebody listens at the target, and one of the two sides does not take the other's certificate."""
+
+    def __init__(self, target: str, why: str) -> None:
+        next_step = "Name the folder of your certificate with --tls (or SEAL_TLS); is it from the same authority?"
+        Failure.__init__(self, f"{target} answers, but {why}", next_step, reason="UNAVAILABLE")
+
+
 def new_id(prefix: str) -> str:
     """A request id that no other call has."""
     return f"{prefix}-{uuid.uuid4().hex}"
@@ -70,15 +83,30 @@ def failure_of(error: grpc.RpcError, target: str) -> Failure:
     """The Failure for a failed call; NoAnswer if nobody was there to answer."""
     remote = from_rpc_error(error)
     if isinstance(remote, errors.Unavailable) and not _from_service(error):
-        return NoAnswer(target)
+        return _unreached(remote.message, target)
     if getattr(error, "code", lambda: None)() is grpc.StatusCode.UNIMPLEMENTED:
         return Failure(f"what answers at {target} is no auditor of this release", "Check --auditor.")
-    if getattr(error, "code", lambda: None)() is grpc.StatusCode.PERMISSION_DENIED:
-        return Refused(remote.message, "Another identity may: choose it with its certificate.", reason=remote.reason)
+    if isinstance(remote, errors.NotAllowed):
+        return Refused(remote.message, NEXT_STEPS[errors.NotAllowed], reason=remote.reason)
     code = EXIT_USAGE if isinstance(remote, errors.InvalidRequest) else 1
     unnamed = [f"{key} {value}" for key, value in remote.ids.items() if value not in remote.message]
     what = (remote.message or remote.reason) + (f" ({', '.join(unnamed)})" if unnamed else "")
     return Failure(what, NEXT_STEPS.get(type(remote), "The auditor's log says more."), code=code, reason=remote.reason)
+
+
+def _unreached(message: str, target: str) -> NoAnswer:
+    """gRPC says in words alone where a connection ended."""
+    if "Hostname Verification" in message:
+        return NoTrust(target, "its certificate is no auditor's of this trust domain")
+    if "WRONG_VERSION_NUMBER" in message:
+        return NoTrust(target, "in plain text: leave --tls out, or give the service a certificate")
+    if "handshake failed" in message:
+        return NoTrust(target, "its certificate is not signed by the authority in ca.crt, or has expired")
+    connecting = "connections to all backends failing" in message
+    if connecting and ("Socket closed" in message or "Connection reset" in message):
+        how = "did not take this command's certificate" if own_tls() else "closed plain text: it may want mutual TLS"
+        return NoTrust(target, how)
+    return NoAnswer(target)
 
 
 def _from_service(error: grpc.RpcError) -> bool:
@@ -204,7 +232,10 @@ class Auditor:
 @asynccontextmanager
 async def auditor(target: str) -> AsyncIterator[Auditor]:
     """The auditor at host:port, for as long as the block lasts."""
-    channel = open_channel(target)
+    try:
+        channel = open_channel(target, tls=own_tls(), expects=Role.AUDITOR)
+    except errors.InvalidConfig as error:
+        raise Failure(error.message, "`seal certificates FOLDER` renews certificates.", reason=error.reason) from None
     try:
         yield Auditor(channel, target)
     finally:

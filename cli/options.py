@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cli.connection import choose_tls
 
 # The contract's numbers are signed and have 64 bits.
 LARGEST = 2**63 - 1
@@ -14,6 +17,16 @@ DEFAULT_AUDITOR = "127.0.0.1:50053"
 AuditorOption = Annotated[
     str,
     typer.Option("--auditor", metavar="HOST:PORT", envvar="SEAL_AUDITOR", help="Where the auditor listens."),
+]
+TlsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls",
+        metavar="FOLDER",
+        envvar="SEAL_TLS",
+        callback=choose_tls,
+        help="Your certificate: tls.crt, tls.key, ca.crt. Left out: plain text.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, one value a line, nothing else.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, metavar="N", help="At most N lines.")]

@@ -66,3 +66,6 @@ def _say_ready(console: Console, plan: Plan) -> None:
     auditor = plan.service("auditor").address.dialled
     if auditor != "127.0.0.1:50053":
         console.print(f"Other commands find it with:  export SEAL_AUDITOR={auditor}", markup=False)
+    if (tls := plan.service("auditor").tls) is not None:
+        folder = tls.certificate.parent.parent / "operator"
+        console.print(f"It asks for a certificate:    export SEAL_TLS={folder}", markup=False)

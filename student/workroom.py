@@ -16,6 +16,7 @@ from common.errors import SealError
 from common.jobs import Publish
 from common.metrics import queued
 from common.phase import HeavyPhase
+from common.tracing import note, span
 from common.types import Progress
 from common.worker import ModelWorker
 from student.metrics import QUEUE
@@ -77,8 +78,9 @@ class Workroom:
         desk.beat()
         beating = asyncio.create_task(_beat(desk))
         try:
-            with queued(QUEUE) as begins:
+            with span(phase), queued(QUEUE) as begins:
                 async with (self._phase if in_turn else self._no_phase).hold(phase):
+                    note("its turn")
                     return await self._carried_out(work, desk, begins)
         finally:
             beating.cancel()

@@ -16,6 +16,7 @@ from common.errors import InvalidRequest, NotPossible, Violation
 from common.jobs import Publish
 from common.metrics import queued
 from common.phase import HeavyPhase
+from common.tracing import note, span
 from common.types import Progress, Sampling, TaskKind
 from teacher import metrics
 from teacher.config import ProposerSettings
@@ -125,15 +126,18 @@ class Proposer:
         self, request: ProposeRequest, policy_version: str, index: int
     ) -> tuple[ProposedEdit | FailedProposal, Written | None]:
         names = request.prompt_variants or self._settings.prompt_variants
+        name = names[index % len(names)]
         try:
-            written = await self._writer.write(
-                request.context,
-                VARIANTS[names[index % len(names)]],
-                sampling=resolve_sampling(request.sampling, self._settings.sampling),
-                recipe=request.recipe,
-                policy_version=policy_version,
-                seed=derive_seed(request.seed, index),
-            )
+            with span("write", index=index, variant=name, policy=policy_version):
+                written = await self._writer.write(
+                    request.context,
+                    VARIANTS[name],
+                    sampling=resolve_sampling(request.sampling, self._settings.sampling),
+                    recipe=request.recipe,
+                    policy_version=policy_version,
+                    seed=derive_seed(request.seed, index),
+                )
+                note("written", tokens=written.tokens, edit=written.edit.digest.sha256 if written.edit else None)
         except PromptTooLong as error:
             return FailedProposal(index=index, reason=error.reason), None
         if written.edit is None:

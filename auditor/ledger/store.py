@@ -160,6 +160,16 @@ class Ledger:
         with Session(self._engine) as session:
             return [link_of(row) for row in session.scalars(query)]
 
+    def at(self, numbers: Iterable[int]) -> dict[int, Link]:
+        """The events of these numbers, by number."""
+        wanted = sorted(set(numbers))
+        found: dict[int, Link] = {}
+        with Session(self._engine) as session:
+            for start in range(0, len(wanted), 500):
+                query = select(EventRow).where(EventRow.seq.in_(wanted[start : start + 500]))
+                found |= {row.seq: link_of(row) for row in session.scalars(query)}
+        return found
+
     def every_event(self, *, after: int = 0, run_id: str | None = None) -> Iterator[Link]:
         """All events above `after`, read in pieces."""
         while page := self.events(after=after, run_id=run_id):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.options import DEFAULT_AUDITOR, AuditorOption, EditArgument, JsonOption, ReasonOption
+from cli.options import DEFAULT_AUDITOR, AuditorOption, EditArgument, JsonOption, ReasonOption, TlsOption
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +16,7 @@ def approve(
     edit: EditArgument,
     reason: ReasonOption = "",
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Approve an edit, which then counts as kept. Make it live with `seal promote`.
@@ -34,6 +35,7 @@ def reject(
     edit: EditArgument,
     reason: ReasonOption = "",
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Reject an edit, so that no run promotes it. The decision is recorded.

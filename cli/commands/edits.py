@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_AUDITOR, AuditorOption, EditArgument, JsonOption, LimitOption
+from cli.options import DEFAULT_AUDITOR, AuditorOption, EditArgument, JsonOption, LimitOption, TlsOption
 
 
 class State(StrEnum):
@@ -23,11 +23,12 @@ def register(app: typer.Typer) -> None:
     app.command()(show)
 
 
-def list_edits(
+def list_edits(  # noqa: PLR0917 - a command's options are its parameters
     run_id: Annotated[str, typer.Option("--run", metavar="RUN", help="Of one run; left out: of all.")] = "",
     state: Annotated[State | None, typer.Option(help="Only edits in this state.")] = None,
     limit: LimitOption = 50,
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List edits with their gain, their state, and why.
@@ -47,6 +48,7 @@ def show(
     edit: EditArgument,
     examples: Annotated[bool, typer.Option("--examples", help="All training examples, not only the first.")] = False,
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show everything about one edit.

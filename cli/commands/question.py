@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_AUDITOR, AuditorOption, JsonOption
+from cli.options import DEFAULT_AUDITOR, AuditorOption, JsonOption, TlsOption
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +22,7 @@ def ask(  # noqa: PLR0917 - a command's options are its parameters
     max_tokens: Annotated[int, typer.Option(min=0, max=4096, metavar="N", help="Longest answer; 0: default.")] = 0,
     temperature: Annotated[float, typer.Option(min=0, max=2, metavar="T", help="0 is the most likely answer.")] = 0.0,
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a question. Neither it nor the answer is stored.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_AUDITOR, LARGEST, AuditorOption, JsonOption, LimitOption
+from cli.options import DEFAULT_AUDITOR, LARGEST, AuditorOption, JsonOption, LimitOption, TlsOption
 
 JUDGEMENT = "Judgement"
 
@@ -131,6 +131,7 @@ def run(  # noqa: PLR0917 - a command's options are its parameters
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return; see `seal watch`.")] = False,
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learn documents: propose, train, question, keep, promote.
@@ -206,6 +207,7 @@ def watch(
     run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Left out: the newest.")] = None,
     after: Annotated[int, typer.Option(min=0, max=LARGEST, metavar="SEQ", help="Only events after this number.")] = 0,
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Follow a run from its start to its end.
@@ -227,7 +229,12 @@ def watch(
     )
 
 
-def list_runs(limit: LimitOption = 20, auditor: AuditorOption = DEFAULT_AUDITOR, as_json: JsonOption = False) -> None:
+def list_runs(
+    limit: LimitOption = 20,
+    auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List runs, newest first.
 
     \b
@@ -243,6 +250,7 @@ def list_runs(limit: LimitOption = 20, auditor: AuditorOption = DEFAULT_AUDITOR,
 def cancel(
     run_id: Annotated[str, typer.Argument(metavar="RUN")],
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stop a run. What it promoted stays; undo that with `seal rollback`.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_AUDITOR, AuditorOption, JsonOption
+from cli.options import DEFAULT_AUDITOR, AuditorOption, JsonOption, TlsOption
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
     app.command()(verify)
 
 
-def status(auditor: AuditorOption = DEFAULT_AUDITOR, as_json: JsonOption = False) -> None:
+def status(auditor: AuditorOption = DEFAULT_AUDITOR, tls: TlsOption = None, as_json: JsonOption = False) -> None:
     """Show models, versions, the active run and the ledger's head.
 
     \b
@@ -31,6 +31,7 @@ def verify(
     expected_seq: Annotated[int, typer.Option(min=0, metavar="SEQ", help="Number of a head you noted.")] = 0,
     expected_hash: Annotated[str, typer.Option(metavar="HASH", help="Hash of that head.")] = "",
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recompute the ledger's hash chain. Exits with 1 if it is broken.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_AUDITOR, AuditorOption, JsonOption, LimitOption, ReasonOption
+from cli.options import DEFAULT_AUDITOR, AuditorOption, JsonOption, LimitOption, ReasonOption, TlsOption
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +19,7 @@ def list_versions(
     limit: LimitOption = 50,
     matrix: Annotated[bool, typer.Option("--matrix", help="Tasks x versions: what was learned and forgotten.")] = False,
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the versions that were judged for promotion, newest first, and which of them is live.
@@ -40,6 +41,7 @@ def rollback(
     ] = "",
     reason: ReasonOption = "",
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an earlier version live again. Takes effect at once.
@@ -61,6 +63,7 @@ def promote(
     ],
     reason: ReasonOption = "",
     auditor: AuditorOption = DEFAULT_AUDITOR,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a version live by your own decision, which is recorded.

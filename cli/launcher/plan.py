@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
+from cli.connection import FILES, tls_of
 from cli.failure import BadInput
 from cli.launcher.ports import Address, free_port
 from cli.taskfiles.positions import Unreadable, read_yaml
+from common.tls.settings import TlsSettings
 
 SERVICES = ("teacher", "student", "auditor")
 HEALTH_NAMES = {
@@ -41,6 +44,15 @@ class Service:
     @property
     def address(self) -> Address:
         return Address.parse(f"{self.name}.listen", self.settings["listen"])
+
+    @property
+    def tls(self) -> TlsSettings | None:
+        """Mutual TLS, however it was set. Raises BadInput for settings that are none."""
+        written = self.settings.get("tls")
+        try:
+            return TlsSettings.model_validate(written) if written is not None else None
+        except ValidationError:
+            raise BadInput(f"{self.name}.tls: needs certificate, key and ca, paths of PEM files") from None
 
     @property
     def metrics(self) -> Address | None:
@@ -75,11 +87,12 @@ def make_plan(
     free_ports: bool = False,
     fresh: bool = False,
     wait_seconds: float = 900.0,
+    tls: Path | None = None,
 ) -> Plan:
     """The plan for all three services. `config` left out: seal.yaml of the working folder, if there is one.
 
     fresh: free ports, and everything is kept under `data` whatever the user wrote, so that nothing that runs or lies
-    elsewhere is touched.
+    elsewhere is touched. tls: a folder that `seal certificates` made, for mutual TLS between the three.
 
     Raises BadInput that names file, line and key.
     """
@@ -94,6 +107,9 @@ def make_plan(
     ours = set(added["teacher"]) | set(added["auditor"]) if fresh else set(ADDRESSES) if free_ports else set()
     for name in SERVICES:
         merged[name] |= {key: value for key, value in added[name].items() if key in ours}
+    if tls is not None:
+        for name in SERVICES:
+            merged[name]["tls"] = _own_certificate(tls.expanduser().absolute(), name)
     _connect(merged["auditor"], merged, written.get("auditor", {}), override=free_ports)
     return Plan(
         data=folder,
@@ -112,6 +128,13 @@ def _added(name: str, folder: Path, ports: Mapping[str, tuple[int, int]]) -> dic
         "auditor": lambda: {"database": f"sqlite:///{folder / 'auditor' / 'ledger.db'}"},
     }
     return {"listen": f"127.0.0.1:{listen}", "metrics_listen": f"127.0.0.1:{metrics}", **own[name]()}
+
+
+def _own_certificate(folder: Path, name: str) -> dict[str, Any]:
+    """A service's tls settings. Raises BadInput where its certificate is missing or cannot be used."""
+    if not (folder / name / FILES[0]).is_file():
+        raise BadInput(f"--tls {folder}: has no {name}/{FILES[0]}", f"Make it with `seal certificates {folder}`.")
+    return tls_of(folder / name).model_dump(mode="json")
 
 
 def _connect(

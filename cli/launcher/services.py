@@ -65,7 +65,9 @@ async def services_up(plan: Plan, report: Report | None = None) -> AsyncIterator
 async def _until_ready(plan: Plan, children: Sequence[Child], report: Report | None) -> None:
     """Returns when all are SERVING; raises Failure when one dies or time is up."""
     waits = {
-        child.name: asyncio.create_task(until_serving(child.service.address.dialled, child.service.health_name))
+        child.name: asyncio.create_task(
+            until_serving(child.service.address.dialled, child.service.health_name, child.service.tls)
+        )
         for child in children
     }
     death = asyncio.create_task(_first_death(children))

@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from common.boundary.identities import Identity
+from common.boundary.identities import PATTERN, Identity
 from common.errors import InvalidConfig
 from common.tls.settings import TlsSettings
 
@@ -55,13 +55,25 @@ def read_material(settings: TlsSettings) -> Material:
 
 def identities_of(certificate: x509.Certificate, trust_domain: str) -> list[Identity]:
     """Every identity of the trust domain that a certificate's URI SANs name."""
+    found = (Identity.of_uri(uri, trust_domain) for uri in _uris(certificate))
+    return [identity for identity in found if identity is not None]
+
+
+def _uris(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    found = (Identity.of_uri(uri, trust_domain) for uri in uris)
-    return [identity for identity in found if identity is not None]
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def trust_domain_of(path: Path) -> str:
+    """The trust domain that a certificate is of. Raises InvalidConfig."""
+    leaf = _certificates("tls.certificate", path, _read("tls.certificate", path))[0]
+    for uri in _uris(leaf):
+        if (found := PATTERN.fullmatch(uri)) is not None:
+            return found["domain"]
+    raise InvalidConfig(f"tls.certificate: {path}: names no identity (a URI SAN spiffe://TRUST_DOMAIN/ROLE)")
 
 
 def _identity(settings: TlsSettings, leaf: x509.Certificate) -> Identity:

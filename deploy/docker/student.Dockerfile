@@ -2,6 +2,7 @@
 #   docker build -f deploy/docker/student.Dockerfile -t seal-student .
 # On a CPU: --build-arg VARIANT=-cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # In production name the base by its digest: --build-arg BASE=docker.io/library/python:3.11.14-slim-bookworm@sha256:...
+# checkov:skip=CKV_DOCKER_7: the argument names a full version, and a digest in production
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 FROM ${BASE} AS build

@@ -22,6 +22,9 @@ import yaml
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from cli.launcher.plan import HEALTH_NAMES
+from common.tls.credentials import server_credentials
+from common.tls.reloading import Reloader
+from common.tls.settings import TlsSettings
 
 
 def log(event: str, **words: object) -> None:
@@ -42,7 +45,11 @@ async def serve(config: dict[str, Any], name: str) -> None:
     server = grpc.aio.server()
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    server.add_insecure_port(config["listen"])
+    if "tls" in config:
+        credentials = server_credentials(Reloader(TlsSettings.model_validate(config["tls"])))
+        server.add_secure_port(config["listen"], credentials)
+    else:
+        server.add_insecure_port(config["listen"])
     await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

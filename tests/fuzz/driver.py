@@ -205,7 +205,9 @@ class Fuzzer:
         return grpc.StatusCode.OK, ""
 
     def _learn(self, rpc: Rpc, answer: bytes) -> None:
-        self._names[rpc.service].extend(name.decode() for name in NAME.findall(answer)[:4])
+        # The first name of a stream's message is that of what it brings: an edit, a version.
+        most = 1 if rpc.streams else 4
+        self._names[rpc.service].extend(name.decode() for name in NAME.findall(answer)[:most])
 
     async def _call_off(self, target: Target, rpc: Rpc, data: bytes, draw: random.Random) -> None:
         """A run that was accepted: left alone for a moment, so that it gets somewhere, and then cancelled."""

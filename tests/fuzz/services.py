@@ -84,10 +84,11 @@ async def student(folder: Path) -> AsyncIterator[Targets]:
 @asynccontextmanager
 async def peers(folder: Path) -> AsyncIterator[Targets]:
     """The scripted teacher and student, which keep no more than they need."""
+    from tests.soak.day import known
     from tests.support.forgetful_services import forgetful_student, forgetful_teacher
     from tests.support.scripted_services import on_stage
 
-    async with on_stage(forgetful_teacher(), forgetful_student()) as stage:
+    async with on_stage(forgetful_teacher(), forgetful_student(known())) as stage:
         yield {"peer-teacher": stage.teacher_target, "peer-student": stage.student_target}
 
 

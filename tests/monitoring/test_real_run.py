@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support.monitored_run import Watched, monitored
+from tests.support.monitored_run import DOCUMENTS, Watched, monitored
 from tools.dashboards.__main__ import DASHBOARDS
 from tools.dashboards.panels import Panel
 
@@ -52,3 +53,31 @@ async def test_a_panel_shows_figures(watched: Watched, panel: Panel) -> None:
     for query in panel.queries:
         series = watched.prometheus.query(filled_in(query.expr))
         assert any(math.isfinite(value) for one in series for _, value in one.points), query.expr
+
+
+async def test_one_trace_spans_the_three_processes(watched: Watched) -> None:
+    collector = watched.collector
+    for last in ("write", "training", "update"):
+        await asyncio.to_thread(collector.until, last)
+    (task, *_) = [one for one in collector.named("task") if one.attributes["seal.task"] == "inn"]
+    way = [one for one in collector.spans if one.trace == task.trace]
+    assert {one.service for one in way} == {"seal-teacher", "seal-student", "seal-auditor"}
+    by_id = {one.span: one for one in way}
+    for name, service, above in (
+        ("write", "seal-teacher", "seal.v1.TeacherService/ProposeEdits"),
+        ("training", "seal-student", "seal.v1.StudentService/Train"),
+        ("seal.v1.StudentService/Train", "seal-student", "train"),
+    ):
+        found = [one for one in way if one.name == name and one.parent in by_id]
+        assert found, name
+        assert {one.service for one in found} == {service}
+        assert above in {by_id[one.parent].name for one in found}
+
+
+async def test_no_text_of_the_run_is_in_its_traces(watched: Watched) -> None:
+    await asyncio.to_thread(watched.collector.until, "task")
+    edits = [edit["edit"]["sha256"].encode() for edit in watched.edits]
+    assert any(edit in watched.collector.received for edit in edits), "it would be found if it were sent"
+    for title, facts in DOCUMENTS.values():
+        for text in (title, *facts, *facts.values()):
+            assert text.encode() not in watched.collector.received, text

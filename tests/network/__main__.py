@@ -103,9 +103,10 @@ def look(network: Network, found: Found) -> None:
     wanted = network.wanted()
     with listening(network.fabric, network.pods, PORTS):
         network.enforce(network.manifests)
-        got = opened(network.fabric, network.pods, PORTS)
+        got = opened(network.fabric, network.pods, network.pods, PORTS)
         network.enforce([*network.manifests, *planted()])
-        holed = opened(network.fabric, network.pods, PORTS)
+        students = [pod for pod in network.pods if pod.place == "student"]
+        holed = opened(network.fabric, students, network.pods, PORTS)
     network.enforce(network.manifests)
     for wrong, words in ((got - wanted, "open, and forbidden"), (wanted - got, "closed, and allowed")):
         for attempt in sorted(wrong)[:20]:

@@ -36,19 +36,26 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         self.target = ""
         self.spans: list[Spanned] = []
         self.received = b""
-        self._lock = threading.Lock()
+        self._arrived = threading.Condition()
 
     def Export(self, request: Any, context: Any) -> pb.ExportTraceServiceResponse:
-        with self._lock:
+        with self._arrived:
             self.received += request.SerializeToString()
             for resource in request.resource_spans:
                 service = plain(resource.resource.attributes)["service.name"]
                 for scope in resource.scope_spans:
                     self.spans += [spanned(service, one) for one in scope.spans]
+            self._arrived.notify_all()
         return pb.ExportTraceServiceResponse()
 
     def named(self, name: str) -> list[Spanned]:
         return [span for span in self.spans if span.name == name]
+
+    def until(self, name: str, seconds: float = 30.0) -> None:
+        """Waits until a span of that name has arrived: they come in batches, every few seconds."""
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: bool(self.named(name)), seconds):
+                raise TimeoutError(f"no span {name} arrived")
 
     def one(self, name: str) -> Spanned:
         (found,) = self.named(name)

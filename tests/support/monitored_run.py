@@ -19,9 +19,10 @@ from typing import Any
 
 import yaml
 
-from cli.launcher.plan import make_plan
+from cli.launcher.plan import SERVICES, make_plan
 from cli.launcher.services import services_up
 from common.types import Context
+from tests.support.collector import Collector, collecting
 from tests.support.learned_model import make_knower, make_writer
 from tests.support.openai_endpoint import Endpoint, asked, serving
 from tests.support.prometheus import Prometheus, watching
@@ -87,6 +88,7 @@ class Watched:
     started: float
     ended: float
     edits: list[dict[str, Any]]
+    collector: Collector
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -178,9 +180,13 @@ async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> As
     tasks = write_tasks(folder)
     empty = folder / "seal.yaml"
     empty.touch()
-    with serving(verdict) as judge:
+    with serving(verdict) as judge, collecting() as collector:
+        traced = [f"{name}.tracing.endpoint={collector.target}" for name in SERVICES]
         plan = make_plan(
-            data=folder / "data", config=empty, settings=[*settings(folder / "models", judge), *changed], fresh=True
+            data=folder / "data",
+            config=empty,
+            settings=[*settings(folder / "models", judge), *traced, *changed],
+            fresh=True,
         )
         metrics = {service.name: service.metrics.dialled for service in plan.services if service.metrics}
         with watching(folder / "prometheus", metrics) as prometheus:
@@ -193,4 +199,4 @@ async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> As
                 seal(auditor, "ask", "When does the boat leave?", "--topic", "The quick ferry")
                 seen = 'grpc_server_handled_total{grpc_method="Ask", grpc_code="OK"}'
                 await asyncio.to_thread(prometheus.until, seen)
-                yield Watched(prometheus, auditor, started, time.time(), edits)
+                yield Watched(prometheus, auditor, started, time.time(), edits, collector)

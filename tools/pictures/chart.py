@@ -93,7 +93,7 @@ def _lines(
 ) -> Iterator[str]:
     finite = [value for line in lines for _, value in line.points if math.isfinite(value)]
     low, high = _extent(panel, finite)
-    left, right, top, bottom = 52.0, width - PAD, 38.0, height - 58.0
+    left, right, top, bottom = 60.0, width - PAD, 38.0, height - 58.0
 
     def x_of(time: float) -> float:
         return left + (right - left) * (time - span[0]) / (span[1] - span[0])

@@ -1,0 +1,1 @@
+"""A day's worth of runs, back to back: `make soak`."""
