@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from common.config import Config
 from common.errors import InvalidConfig, NotPossible, Unavailable
@@ -39,6 +40,13 @@ class ChatModelConfig(Config):
     )
     temperature: float | None = Field(default=0.0, ge=0, le=2, description="null: the endpoint's own")
     max_tokens: int | None = Field(default=512, ge=1, le=65_536, description="of an answer; null: the endpoint's own")
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_key(cls, url: str) -> str:
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("holds credentials; write the key into a file and name that as api_key_file")
+        return url
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from auditor.peers import (
 from auditor.ports import OnProgress
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc, teacher_pb2, teacher_pb2_grpc
 from common.convert import from_proto, to_proto
-from common.errors import Cancelled, InvalidRequest, NotPossible, Unavailable
+from common.errors import Cancelled, InvalidRequest, NotPossible, Overloaded, SealError, Unavailable
 from common.lora.proof import LivenessProof
 from common.rpc.client import remote_errors
 from common.types import Progress
@@ -158,15 +158,18 @@ class GrpcStudent:
 
 
 async def unary(call: Callable[[], Awaitable[T]], retries: Retries) -> T:
-    """One answer; an unreachable peer is waited for. Raises Unavailable when the waits are used up."""
+    """One answer; an unreachable or overloaded peer is waited for.
+
+    Raises Unavailable or Overloaded when the waits are used up.
+    """
     for attempt in range(1, retries.attempts + 1):
         try:
             with remote_errors():
                 return await call()
-        except (Unavailable, Cancelled):
+        except (Unavailable, Cancelled, Overloaded) as error:
             if attempt == retries.attempts:
                 raise
-            await asyncio.sleep(wait_before(attempt, retries))
+            await asyncio.sleep(wait_before(attempt, retries, error))
     raise AssertionError("attempts is at least 1")
 
 
@@ -187,16 +190,17 @@ async def streamed(opened: Callable[[], AsyncIterator[Any]], retries: Retries) -
                         failures, most = 0, results
                     yield message
             return
-        except (Unavailable, Cancelled):
+        except (Unavailable, Cancelled, Overloaded) as error:
             failures += 1
             if failures >= retries.attempts:
                 raise
-            await asyncio.sleep(wait_before(failures, retries))
+            await asyncio.sleep(wait_before(failures, retries, error))
 
 
-def wait_before(failures: int, retries: Retries) -> float:
-    """Seconds to wait after so many failures in a row."""
-    return float(min(retries.longest_wait_seconds, retries.first_wait_seconds * 2 ** (failures - 1)))
+def wait_before(failures: int, retries: Retries, error: SealError | None = None) -> float:
+    """Seconds to wait after so many failures in a row; not less than an overloaded peer asks for."""
+    wait = float(min(retries.longest_wait_seconds, retries.first_wait_seconds * 2 ** (failures - 1)))
+    return max(wait, error.retry_seconds) if isinstance(error, Overloaded) else wait
 
 
 def received(model: type[ModelT], message: Message, peer: str) -> ModelT:

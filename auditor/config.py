@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from auditor.database_url import PASSWORD_ELSEWHERE, holds_password
 from auditor.graders.config import CommandConfig, JudgeConfig, Name
 from auditor.harness.config import HarnessConfig
 from auditor.policy.config import PolicyConfig
@@ -74,7 +75,7 @@ class AuditorConfig(ServiceConfig):
     student: StudentPeer = StudentPeer(target="127.0.0.1:50052")
     database: str = Field(default="sqlite:///seal-ledger.db", description="SQLAlchemy URL of the ledger")
     database_password_file: Path | None = Field(
-        default=None, description="file that holds the password alone, read at every connection; left out: the URL's"
+        default=None, description="file that holds the password alone, read at every connection; left out: none"
     )
     verify_ledger_hours: float = Field(
         default=24.0, ge=0, le=8_760, description="between checks of the whole chain, the first at start; 0: none"
@@ -89,3 +90,11 @@ class AuditorConfig(ServiceConfig):
     judges: dict[Name, JudgeConfig] = Field(default_factory=dict, description="language models that mark answers")
     commands: dict[Name, CommandConfig] = Field(default_factory=dict, description="programs that mark answers")
     max_queued_runs: int = Field(default=100, ge=1)
+
+    @field_validator("database")
+    @classmethod
+    def _without_password(cls, url: str) -> str:
+        """Here and not only where it is opened: --print-config shows settings."""
+        if holds_password(url):
+            raise ValueError(PASSWORD_ELSEWHERE)
+        return url

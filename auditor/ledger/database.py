@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from auditor.database_url import PASSWORD_ELSEWHERE, holds_password
 from common.errors import InvalidConfig, NotPossible
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -28,6 +29,8 @@ def open_engine(url: str, password_file: Path | None = None) -> Engine:
         parsed = make_url(url)
     except ArgumentError:
         raise InvalidConfig("database: not a database URL") from None
+    if holds_password(url):
+        raise InvalidConfig(f"database: {PASSWORD_ELSEWHERE}")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise InvalidConfig(f"database: {parsed.get_backend_name()} is neither sqlite nor postgresql")
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):

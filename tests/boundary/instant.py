@@ -118,7 +118,7 @@ async def instant_services(
         for role, (described, _, add) in SERVICES.items():
             tls = services.certificate(role).model_copy(update={"reload_seconds": reload_seconds})
             config = ServiceConfig(listen="127.0.0.1:0", tls=tls, limits=limits, grace_seconds=grace_seconds)
-            servicer = _servicer(role, services)
+            servicer = servicer_of(role, services)
             server = await stack.enter_async_context(
                 running(config, service=described.full_name, add=_adding(add, servicer))
             )
@@ -130,7 +130,7 @@ def _adding(add: Callable[[Any, grpc.aio.Server], None], servicer: object) -> Ca
     return lambda server: add(servicer, server)
 
 
-def _servicer(role: Role, services: Instant) -> object:
+def servicer_of(role: Role, services: Instant) -> object:
     described, base, _ = SERVICES[role]
     answers = {method.name: _answer(Rpc(role, method), services) for method in described.methods}
     return type("Instant", (base,), answers)()
