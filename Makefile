@@ -110,7 +110,7 @@ sbom: requirements/image-tools.txt ## list what each image holds, as CycloneDX i
 	build/image-tools/bin/pip install -q --no-deps --require-hashes -r requirements/image-tools.txt
 	PATH="$(CURDIR)/build/image-tools/bin:$$PATH" tools/sbom
 
-images: $(INSTALLED) ## build what the images hold and start it, unprivileged on a read-only root (needs root) [ARGS=]
+images: $(INSTALLED) ## make what the images hold and start it, unprivileged on a read-only root, 15 minutes (needs root) [ARGS=]
 	$(BIN)/pytest -m images $(ARGS)
 
 clean: ## remove what was made here, but not the model cache

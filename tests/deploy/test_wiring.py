@@ -173,6 +173,39 @@ def test_certificates_name_the_identity_of_their_namespace() -> None:
     assert issued.keys() == {Role.TEACHER, Role.STUDENT, Role.AUDITOR, Role.SCHEDULER}
 
 
+def _allows(policy: Manifest, certificate: Manifest) -> bool:
+    """As approver-policy decides: what is not named is refused, and what is required must be there."""
+    chosen, allowed, asked = policy["spec"]["selector"], policy["spec"]["allowed"], certificate["spec"]
+    named = {field: set(allowed.get(field, {}).get("values", [])) for field in ("uris", "dnsNames")}
+    return bool(
+        certificate["metadata"]["namespace"] in chosen["namespace"]["matchNames"]
+        and asked["issuerRef"] == chosen["issuerRef"]
+        and set(asked.get("usages", [])) <= set(allowed.get("usages", []))
+        and all(set(asked.get(field, [])) <= values for field, values in named.items())
+        and all(asked.get(field) for field in named if allowed.get(field, {}).get("required"))
+        and asked.get("isCA", False) == allowed.get("isCA", False)
+        and asked.get("commonName") == allowed.get("commonName", {}).get("value")
+        and int(asked["duration"].removesuffix("h"))
+        <= int(policy["spec"]["constraints"]["maxDuration"].removesuffix("h"))
+    )
+
+
+def test_a_namespace_is_signed_its_own_identity_and_no_other() -> None:
+    manifests = rendered("production")
+    policies = of_kind(manifests, "CertificateRequestPolicy")
+    [role] = of_kind(manifests, "ClusterRole")
+    assert set(role["rules"][0]["resourceNames"]) == {policy["metadata"]["name"] for policy in policies}
+    for certificate in of_kind(manifests, "Certificate"):
+        assert [policy for policy in policies if _allows(policy, certificate)], certificate["metadata"]["name"]
+        for namespace in ("seal-teacher", "seal-student", "seal-auditor", "seal-runs", "default"):
+            if namespace != certificate["metadata"]["namespace"]:
+                moved = {**certificate, "metadata": {**certificate["metadata"], "namespace": namespace}}
+                assert not [policy for policy in policies if _allows(policy, moved)]
+        for uri in ("spiffe://seal.internal/operator/mallory", "spiffe://seal.internal/application"):
+            bolder = {**certificate, "spec": {**certificate["spec"], "uris": [uri]}}
+            assert not [policy for policy in policies if _allows(policy, bolder)]
+
+
 @each_overlay
 def test_the_manual_says_how_every_secret_is_made(overlay: str) -> None:
     manifests = rendered(overlay)
@@ -225,7 +258,7 @@ def _edges_of(component: str) -> set[tuple[str, str, int, str]]:
 
 @each_overlay
 def test_every_kind_that_kubernetes_does_not_know_has_a_schema(overlay: str) -> None:
-    own = {"monitoring.coreos.com", "cert-manager.io", "keda.sh", "jobset.x-k8s.io"}
+    own = {"monitoring.coreos.com", "cert-manager.io", "policy.cert-manager.io", "keda.sh"}
     foreign = {
         f"{found['apiVersion']}/{found['kind']}"
         for found in rendered(overlay)

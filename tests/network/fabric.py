@@ -28,7 +28,7 @@ class Fabric:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(1)
         self._count = 0
-        _ip(f"netns add {FABRIC}", f"-n {FABRIC} link set lo up")
+        _ip(f"netns add {FABRIC}")
         self._within(FABRIC, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
 
     def add(self, endpoints: Sequence[Endpoint]) -> None:
@@ -36,17 +36,21 @@ class Fabric:
         for endpoint in endpoints:
             self._count += 1
             name, port = name_of(endpoint), f"p{self._count}"
+            _ip(f"netns add {name}")
             _ip(
-                f"netns add {name}",
-                f"-n {FABRIC} link add {port} type veth peer name eth0 netns {name}",
-                f"-n {FABRIC} link set {port} up",
-                f"-n {FABRIC} address add {ROUTER}/32 dev {port}",
-                f"-n {FABRIC} route add {endpoint.address}/32 dev {port}",
-                f"-n {name} address add {endpoint.address}/32 dev eth0",
-                f"-n {name} link set lo up",
-                f"-n {name} link set eth0 up",
-                f"-n {name} route add {ROUTER} dev eth0 scope link",
-                f"-n {name} route add default via {ROUTER}",
+                f"link add {port} type veth peer name eth0 netns {name}",
+                f"link set {port} up",
+                f"address add {ROUTER}/32 dev {port}",
+                f"route add {endpoint.address}/32 dev {port}",
+                namespace=FABRIC,
+            )
+            _ip(
+                f"address add {endpoint.address}/32 dev eth0",
+                "link set lo up",
+                "link set eth0 up",
+                f"route add {ROUTER} dev eth0 scope link",
+                f"route add default via {ROUTER}",
+                namespace=name,
             )
 
     def inside(self, endpoint: Endpoint, work: Callable[[], T]) -> T:
@@ -78,6 +82,7 @@ def name_of(endpoint: Endpoint) -> str:
     return f"pod-{endpoint.address}"
 
 
-def _ip(*commands: str) -> None:
-    for command in commands:
-        subprocess.run(["ip", *command.split()], check=True)
+def _ip(*commands: str, namespace: str = "") -> None:
+    """iproute2's commands, all in one process."""
+    there = ("-n", namespace) if namespace else ()
+    subprocess.run(["ip", *there, "-batch", "-"], input="\n".join(commands), text=True, check=True)

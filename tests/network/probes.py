@@ -69,12 +69,14 @@ def _echo(selector: selectors.BaseSelector, ended: threading.Event) -> None:
                 continue
 
 
-def opened(fabric: Fabric, endpoints: Sequence[Endpoint], ports: Sequence[int]) -> set[Attempt]:
-    """Every attempt that came through, of all pairs of which policies are about one."""
+def opened(
+    fabric: Fabric, sources: Sequence[Endpoint], endpoints: Sequence[Endpoint], ports: Sequence[int]
+) -> set[Attempt]:
+    """Every attempt of the sources that came through, of all pairs of which policies are about one."""
     found: set[Attempt] = set()
     with ExitStack() as stack:
         datagrams: list[tuple[Endpoint, socket.socket, list[Pair]]] = []
-        for source in endpoints:
+        for source in sources:
             targets = [t for t in endpoints if t is not source and (source.governed or t.governed)]
             pairs = [(target.address, port) for target in targets for port in ports]
             through = fabric.inside(source, partial(_streams, pairs))

@@ -27,6 +27,7 @@ from tests.support.learned_model import make_knower, make_writer
 from tests.support.openai_endpoint import Endpoint, asked, serving
 from tests.support.prometheus import Prometheus, watching
 
+RULES = sorted((Path(__file__).parents[2] / "deploy" / "monitoring" / "rules").glob("*.yaml"))
 DOCUMENTS = {
     "inn": (
         "The lazy fox inn",
@@ -84,6 +85,8 @@ class Watched:
     """What there is to look at once the runs are over."""
 
     prometheus: Prometheus
+    # host:port of each service's metrics
+    metrics: Mapping[str, str]
     # What a command needs to find the auditor, and to be let in.
     options: tuple[str, ...]
     started: float
@@ -187,7 +190,7 @@ async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> As
             tls=folder / "tls",
         )
         metrics = {service.name: service.metrics.dialled for service in plan.services if service.metrics}
-        with watching(folder / "prometheus", metrics) as prometheus:
+        with watching(folder / "prometheus", metrics, RULES) as prometheus:
             async with services_up(plan) as services:
                 started = time.time()
                 options = ("--auditor", services.target("auditor"), "--tls", str(folder / "tls"))
@@ -197,4 +200,4 @@ async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> As
                 seal("ask", "When does the boat leave?", "--topic", "The quick ferry", *options)
                 seen = 'grpc_server_handled_total{grpc_method="Ask", grpc_code="OK"}'
                 await asyncio.to_thread(prometheus.until, seen)
-                yield Watched(prometheus, options, started, time.time(), edits, collector)
+                yield Watched(prometheus, metrics, options, started, time.time(), edits, collector)
