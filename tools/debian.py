@@ -29,16 +29,22 @@ def program(package: str, name: str) -> Path:
     """The path of program `name` of a Debian package. Raises NotToBeHad, which says what to do."""
     if (found := shutil.which(name)) is not None:
         return Path(found)
+    folder = unpacked(package)
+    for place in FOLDERS:
+        if (path := folder / place / name).is_file():
+            return path
+    raise NotToBeHad(f"Debian's package {package} has no program {name} ({folder})")
+
+
+def unpacked(package: str) -> Path:
+    """The folder with a package's files, fetched if it must be. Raises NotToBeHad."""
     root = default_cache_dir() / "debian"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{package}.lock"):
         folder = root / package
         if not folder.exists():
             _fetch(package, folder)
-    for place in FOLDERS:
-        if (path := folder / place / name).is_file():
-            return path
-    raise NotToBeHad(f"Debian's package {package} has no program {name} ({folder})")
+    return folder
 
 
 def _fetch(package: str, folder: Path) -> None:

@@ -17,13 +17,16 @@ from auditor.config import Retries, Timeouts
 from auditor.harness.config import HarnessTask
 from auditor.harness.suite import HarnessSuite
 from auditor.speaking import VersionSpeaker
+from common.boundary.identities import Role
 from common.errors import SealError
 from common.rpc.client import open_channel
+from common.tls.material import trust_domain_of
+from common.tls.settings import CERTIFICATE, TlsSettings
 
 
-async def mark(target: str, version: str, measure: HarnessSuite) -> dict[str, object]:
+async def mark(target: str, version: str, measure: HarnessSuite, tls: TlsSettings | None = None) -> dict[str, object]:
     """The task's mean, and each document's mark and answer."""
-    channel = open_channel(target)
+    channel = open_channel(target, tls=tls, expects=Role.STUDENT)
     try:
         student = GrpcStudent(channel, Timeouts(), Retries())
         speaker = VersionSpeaker(student, version, lambda kind, _: f"{kind}-{uuid.uuid4().hex}", lambda _: None)
@@ -40,11 +43,17 @@ async def mark(target: str, version: str, measure: HarnessSuite) -> dict[str, ob
     }
 
 
+def own_certificate(folder: Path) -> TlsSettings:
+    """Raises InvalidConfig."""
+    return TlsSettings.of_folder(folder, trust_domain_of(folder / CERTIFICATE))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m auditor.harness", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task", help="lm_eval's name of a task or group")
     parser.add_argument("--include-path", type=Path, help="folder with the task's YAML and data")
     parser.add_argument("--student", default="127.0.0.1:50052", help="host:port of the student")
+    parser.add_argument("--tls", type=Path, metavar="FOLDER", help="an auditor's tls.crt, tls.key and ca.crt")
     parser.add_argument("--version", default="live", help="base, an adapter's digest, or an alias")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--num-fewshot", type=int)
@@ -61,7 +70,8 @@ def main() -> None:
             filter=given.filter,
         )
         measure = HarnessSuite.open(given.task, task, offline=not given.online)
-        print(json.dumps(asyncio.run(mark(given.student, given.version, measure)), ensure_ascii=False))
+        tls = own_certificate(given.tls) if given.tls else None
+        print(json.dumps(asyncio.run(mark(given.student, given.version, measure, tls)), ensure_ascii=False))
     except SealError as error:
         sys.exit(error.message)
 

@@ -45,6 +45,8 @@ class BucketStorage:
                 held.append(not self.objects.write(probe, b"3", tag='"0123456789abcdef0123456789abcdef"'))
             finally:
                 self.objects.delete(probe)
+        except NotFound:
+            raise InvalidConfig(f"store: {self._url} cannot be used: there is no such bucket") from None
         except SealError as error:
             raise InvalidConfig(f"store: {self._url} cannot be used: {error.message}") from None
         if not all(held):

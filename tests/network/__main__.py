@@ -23,7 +23,7 @@ from common.boundary.allow_table import edges
 from tests.network.fabric import NAMED, Fabric
 from tests.network.firewall import rules_of
 from tests.network.probes import Attempt, listening, opened
-from tests.network.programs import search_path
+from tests.network.programs import environment
 from tests.network.run import NotDone, run
 from tools.manifests import kustomize
 from tools.manifests.evaluate import PORTS, Endpoint, Manifest, endpoints
@@ -170,7 +170,7 @@ def shut_in() -> NoReturn:
     """Goes on in namespaces, in this process's place: whoever kills it kills all that is inside."""
     more = () if os.geteuid() == 0 else ("--user", "--map-root-user")
     command = [*SHUT_IN, *more, sys.executable, "-m", "tests.network", INSIDE]
-    os.execvpe(command[0], command, {**os.environ, "PATH": search_path()})
+    os.execvpe(command[0], command, environment())
 
 
 if __name__ == "__main__":

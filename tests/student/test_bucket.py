@@ -166,7 +166,7 @@ def test_an_endpoint_that_ignores_conditions_is_refused_at_the_start(
 
 
 def test_a_bucket_that_is_not_there_is_named_at_the_start(settings: Callable[[str], BucketConfig]) -> None:
-    with pytest.raises(InvalidConfig, match="s3://nowhere-at-all/x cannot be used"):
+    with pytest.raises(InvalidConfig, match="s3://nowhere-at-all/x cannot be used: there is no such bucket"):
         BucketStorage("s3://nowhere-at-all/x", settings("one"), "tiny").check()
 
 
