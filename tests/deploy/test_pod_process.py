@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from cli.certificates import Authority
 from common.boundary.identities import Role
@@ -50,10 +50,9 @@ def test_the_auditors_pod_answers_its_probes_and_stops_in_time(tmp_path: Path) -
     with subprocess.Popen(command, env=environment, cwd=Path.cwd(), stderr=subprocess.DEVNULL) as process:
         try:
             with grpc.insecure_channel(f"127.0.0.1:{health}") as channel:
-                stub = health_pb2_grpc.HealthStub(channel)
                 for probe in ("startup", "liveness", "readiness"):
                     asked = pod.container[f"{probe}Probe"]["grpc"].get("service", "")
-                    _await_serving(stub, asked)
+                    _await_serving(channel, asked)
             process.send_signal(signal.SIGTERM)
             left = pod.spec["terminationGracePeriodSeconds"] - pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
             assert process.wait(timeout=left) == 0
@@ -61,10 +60,15 @@ def test_the_auditors_pod_answers_its_probes_and_stops_in_time(tmp_path: Path) -
             process.kill()
 
 
-def _await_serving(stub: health_pb2_grpc.HealthStub, service: str) -> None:
+def _await_serving(channel: grpc.Channel, service: str) -> None:
     """Raises grpc.RpcError when it does not in time."""
+    watch = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
     request = health_pb2.HealthCheckRequest(service=service)
-    for update in stub.Watch(request, wait_for_ready=True, timeout=STARTS_WITHIN):
+    for update in watch(request, wait_for_ready=True, timeout=STARTS_WITHIN):
         if update.status == health_pb2.HealthCheckResponse.SERVING:
             return
     raise AssertionError(f"{service!r} never served")
