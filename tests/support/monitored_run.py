@@ -27,6 +27,7 @@ from tests.support.learned_model import make_knower, make_writer
 from tests.support.openai_endpoint import Endpoint, asked, serving
 from tests.support.prometheus import Prometheus, watching
 
+RULES = sorted((Path(__file__).parents[2] / "deploy" / "monitoring" / "rules").glob("*.yaml"))
 DOCUMENTS = {
     "inn": (
         "The lazy fox inn",
@@ -84,6 +85,8 @@ class Watched:
     """What there is to look at once the runs are over."""
 
     prometheus: Prometheus
+    # host:port of each service's metrics
+    metrics: Mapping[str, str]
     auditor: str
     started: float
     ended: float
@@ -189,7 +192,7 @@ async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> As
             fresh=True,
         )
         metrics = {service.name: service.metrics.dialled for service in plan.services if service.metrics}
-        with watching(folder / "prometheus", metrics) as prometheus:
+        with watching(folder / "prometheus", metrics, RULES) as prometheus:
             async with services_up(plan) as services:
                 started = time.time()
                 auditor = services.target("auditor")
@@ -199,4 +202,4 @@ async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> As
                 seal(auditor, "ask", "When does the boat leave?", "--topic", "The quick ferry")
                 seen = 'grpc_server_handled_total{grpc_method="Ask", grpc_code="OK"}'
                 await asyncio.to_thread(prometheus.until, seen)
-                yield Watched(prometheus, auditor, started, time.time(), edits, collector)
+                yield Watched(prometheus, metrics, auditor, started, time.time(), edits, collector)

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +55,17 @@ class Prometheus:
         """Jobs whose newest scrape succeeded."""
         return {series.labels["job"] for series in self.query("up == 1")}
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule as it stands: its health, and of an alert its state."""
+        return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
+
     def _ask(self, call: str, **parameters: object) -> Any:
         url = f"{self.base_url}/api/v1/{call}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
-            raise ValueError(f"{json.load(error)['error']}: {parameters['query']}") from None
+            raise ValueError(f"{json.load(error)['error']}: {parameters}") from None
 
 
 def _point(pair: list[Any]) -> tuple[float, float]:
@@ -69,10 +73,11 @@ def _point(pair: list[Any]) -> tuple[float, float]:
 
 
 @contextmanager
-def watching(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
-    """targets: host:port of the metrics of each job."""
+def watching(folder: Path, targets: Mapping[str, str], rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
+    """targets: host:port of the metrics of each job. rules: files of rules to evaluate."""
     config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(path.absolute()) for path in rules],
         "scrape_configs": [
             {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
         ],
