@@ -1,10 +1,16 @@
-"""The table of docs/metrics.md, read."""
+"""The table of docs/metrics.md, and what a running service shows, read."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import urllib.request
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import prometheus_client
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.monitoring.declared import OURS
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("teacher", "student", "auditor")
@@ -21,12 +27,14 @@ class Metric:
     type: str
     labels: tuple[str, ...]
     services: tuple[str, ...]
+    meaning: str = field(compare=False)
 
     @property
     def series(self) -> tuple[str, ...]:
         """The names that queries may use."""
         if self.type == "histogram":
-            return tuple(f"{self.name}_{part}" for part in ("bucket", "count", "sum"))
+            parts = ("bucket", "count") if "no `_sum`" in self.meaning else ("bucket", "count", "sum")
+            return tuple(f"{self.name}_{part}" for part in parts)
         return (self.name,)
 
 
@@ -41,5 +49,12 @@ def documented() -> list[Metric]:
             raise ValueError(f"docs/metrics.md: cannot read: {line}")
         services = SERVICES if row["service"] == "all" else (row["service"],)
         labels = tuple(sorted(row["labels"].split(", "))) if row["labels"] else ()
-        metrics.append(Metric(row["name"], row["type"], labels, services))
+        metrics.append(Metric(row["name"], row["type"], labels, services, row["meaning"]))
     return metrics
+
+
+def scraped(target: str) -> list[prometheus_client.Metric]:
+    """What the port at host:port shows, ours alone."""
+    with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return [family for family in families if family.name.startswith(OURS)]

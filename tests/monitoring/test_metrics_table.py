@@ -7,22 +7,19 @@ import json
 import socket
 import subprocess
 import sys
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import auditor_pb2_grpc
 from common.rpc.client import open_channel
 from tests.auditor.plays import start_run, student, task, teacher, teaching
 from tests.auditor.test_process import process, watch
-from tests.monitoring.declared import OURS
-from tests.monitoring.table import ROOT, SERVICES, documented
+from tests.monitoring.table import ROOT, SERVICES, documented, scraped
 from tests.support.scripted_services import on_stage
 
 
@@ -53,13 +50,6 @@ def test_the_ledgers_metrics_are_not_there_before_it_was_read() -> None:
     assert done.stdout.split() == ["False", "True"]
 
 
-def scraped(port: int) -> list[Metric]:
-    """What a running service's port shows, ours alone."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        families = list(text_string_to_metric_families(answer.read().decode()))
-    return [family for family in families if family.name.startswith(OURS)]
-
-
 def ledgers_counters(families: list[Metric]) -> dict[str, float]:
     """Samples of the counters and histograms that are projections of the ledger, by their names and labels."""
     names = ("seal_edits", "seal_reward", "seal_confirmation", "seal_runs", "seal_promotions", "seal_forgotten")
@@ -81,15 +71,16 @@ async def test_a_real_run_shows_every_metric_of_the_table_and_a_restart_brings_t
             await watch(stub, 0, until=None)
             # The projections catch up after the append that a watcher is shown.
             await stub.GetStatus(pb.AuditorServiceGetStatusRequest())
-            first = await asyncio.to_thread(scraped, metrics_port)
+            first = await asyncio.to_thread(scraped, f"127.0.0.1:{metrics_port}")
         async with process(stage, tmp_path, port, metrics_port=metrics_port):
             await stub.GetStatus(pb.AuditorServiceGetStatusRequest(), wait_for_ready=True, timeout=60)
-            again = await asyncio.to_thread(scraped, metrics_port)
+            again = await asyncio.to_thread(scraped, f"127.0.0.1:{metrics_port}")
     rows = {row.name: row for row in documented() if "auditor" in row.services}
     exported = {f"{family.name}_total" if family.type == "counter" else family.name: family for family in first}
     assert set(exported) == set(rows)
     for name, family in exported.items():
         assert family.type == rows[name].type
+        assert {sample.name for sample in family.samples} in ({*rows[name].series}, set()), name
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(rows[name].labels), name
     counters = ledgers_counters(first)

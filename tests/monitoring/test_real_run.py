@@ -1,4 +1,4 @@
-"""Every panel of every dashboard shows something of a real run: real services, a real Prometheus, tiny models."""
+"""What a real run shows in every panel, table and rule: real services, a real Prometheus, tiny models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.monitoring.rules_read import rules
+from tests.monitoring.table import SERVICES, documented, scraped
 from tests.support.monitored_run import DOCUMENTS, Watched, monitored
 from tools.dashboards.__main__ import DASHBOARDS
 from tools.dashboards.panels import Panel
@@ -18,14 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.asyncio(loo
 
 # What Grafana puts in place of a dashboard's variables.
 CHOSEN = {"$namespace": ".*", "$job": ".*", "$window": "10m", "$__rate_interval": "10m"}
-# The launcher's services speak plain text to one another, and have no certificates.
-WITH_TLS_ALONE = {"Certificates valid for"}
-PANELS = [
-    pytest.param(panel, id=f"{name}: {panel.title}")
-    for name, board in DASHBOARDS.items()
-    for panel in board.panels()
-    if panel.title not in WITH_TLS_ALONE
-]
+PANELS = [pytest.param(panel, id=f"{name}: {panel.title}") for name, b in DASHBOARDS.items() for panel in b.panels()]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -53,6 +48,37 @@ async def test_a_panel_shows_figures(watched: Watched, panel: Panel) -> None:
     for query in panel.queries:
         series = watched.prometheus.query(filled_in(query.expr))
         assert any(math.isfinite(value) for one in series for _, value in one.points), query.expr
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_exports_its_rows_of_the_table_and_nothing_else(watched: Watched, service: str) -> None:
+    rows = {row.name: row for row in documented() if service in row.services}
+    families = {
+        f"{family.name}_total" if family.type == "counter" else family.name: family
+        for family in await asyncio.to_thread(scraped, watched.metrics[service])
+    }
+    assert set(families) == set(rows)
+    for name, family in families.items():
+        assert family.type == rows[name].type
+        assert {s.name for s in family.samples} in ({*rows[name].series}, set()), name
+        assert {frozenset(s.labels) - {"le"} for s in family.samples} <= {frozenset(rows[name].labels)}, name
+
+
+async def test_every_rule_can_be_evaluated_on_what_a_real_run_exports(watched: Watched) -> None:
+    await asyncio.to_thread(watched.prometheus.until, "job:grpc_server_handled:rate5m")
+    found = watched.prometheus.rules()
+    assert len(found) == len(rules())
+    assert [(rule["name"], rule.get("lastError")) for rule in found if rule["health"] != "ok"] == []
+
+
+@pytest.mark.parametrize("record", [rule["record"] for rule in rules() if "record" in rule])
+async def test_a_recorded_series_is_there_after_a_real_run(watched: Watched, record: str) -> None:
+    await asyncio.to_thread(watched.prometheus.until, record)
+
+
+async def test_nothing_but_the_watchdog_fires_in_a_run_that_went_well(watched: Watched) -> None:
+    firing = {s.labels["alertname"] for s in watched.prometheus.query('ALERTS{alertstate="firing"}')}
+    assert firing == {"SealWatchdog"}
 
 
 async def test_one_trace_spans_the_three_processes(watched: Watched) -> None:

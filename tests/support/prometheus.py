@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from cli.launcher.ports import free_port
 from tools.debian import program
 
 READY_SECONDS = 30.0
+CONFIG = Path(__file__).parents[2] / "deploy/monitoring/prometheus/prometheus.yml"
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,17 @@ class Prometheus:
         """Jobs whose newest scrape succeeded."""
         return {series.labels["job"] for series in self.query("up == 1")}
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule as it stands: its health, and of an alert its state."""
+        return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
+
     def _ask(self, call: str, **parameters: object) -> Any:
         url = f"{self.base_url}/api/v1/{call}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
-            raise ValueError(f"{json.load(error)['error']}: {parameters['query']}") from None
+            raise ValueError(f"{json.load(error)['error']}: {parameters}") from None
 
 
 def _point(pair: list[Any]) -> tuple[float, float]:
@@ -69,14 +74,16 @@ def _point(pair: list[Any]) -> tuple[float, float]:
 
 
 @contextmanager
-def watching(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
-    """targets: host:port of the metrics of each job."""
-    config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
-        ],
-    }
+def watching(folder: Path, targets: Mapping[str, str], rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
+    """The configuration that ships, with other targets (host:port of each job), every second.
+
+    rules: files of rules to evaluate.
+    """
+    config = yaml.safe_load(CONFIG.read_text())
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(path.absolute()) for path in rules]
+    for job in config["scrape_configs"]:
+        job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
