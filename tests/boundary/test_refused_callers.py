@@ -120,13 +120,13 @@ async def test_a_connection_does_not_outlive_its_certificate(tmp_path: Path) -> 
     """The handshake was good; what is asked over it once the certificate has expired is refused."""
     rpc = next(rpc for rpc in rpcs() if rpc.path.endswith("StudentService/GetStatus"))
     async with instant_services(tmp_path) as services:
-        folder = services.authority.issue(tmp_path / "short", Role.AUDITOR, valid=timedelta(seconds=3))
+        folder = services.authority.issue(tmp_path / "short", Role.AUDITOR, valid=timedelta(seconds=6))
         credentials = grpc.ssl_channel_credentials(
             services.authority.pem, (folder / "tls.key").read_bytes(), (folder / "tls.crt").read_bytes()
         )
         async with grpc.aio.secure_channel(services.targets[Role.STUDENT], credentials) as channel:
             await rpc.call(channel)
-            await asyncio.sleep(3.5)  # until the certificate has expired: nothing says so but the clock
+            await asyncio.sleep(6.5)  # until the certificate has expired: nothing says so but the clock
             with pytest.raises(Unauthenticated) as refused, remote_errors():
                 await rpc.call(channel)
         assert refused.value.reason == "CERTIFICATE_EXPIRED"
