@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -13,7 +15,7 @@ from common.boundary.allow_table import RPCS
 from common.boundary.identities import Identity, Role
 from common.contract.seal.v1 import auditor_pb2 as pb
 from common.contract.seal.v1 import student_pb2
-from common.errors import NotAllowed
+from common.errors import NotAllowed, Unauthenticated
 from common.rpc.authorization import check
 from common.rpc.client import open_channel, remote_errors
 from tests.boundary.instant import instant_services, rpcs
@@ -112,6 +114,22 @@ def test_a_scheduler_may_not_loosen_what_a_run_is_judged_by(settings: pb.RunSett
         check(Identity(Role.SCHEDULER), path, request)
     assert refused.value.reason == "AUDITORS_BOUNDS"
     assert "settings." in refused.value.message
+
+
+async def test_a_connection_does_not_outlive_its_certificate(tmp_path: Path) -> None:
+    """The handshake was good; what is asked over it once the certificate has expired is refused."""
+    rpc = next(rpc for rpc in rpcs() if rpc.path.endswith("StudentService/GetStatus"))
+    async with instant_services(tmp_path) as services:
+        folder = services.authority.issue(tmp_path / "short", Role.AUDITOR, valid=timedelta(seconds=6))
+        credentials = grpc.ssl_channel_credentials(
+            services.authority.pem, (folder / "tls.key").read_bytes(), (folder / "tls.crt").read_bytes()
+        )
+        async with grpc.aio.secure_channel(services.targets[Role.STUDENT], credentials) as channel:
+            await rpc.call(channel)
+            await asyncio.sleep(6.5)  # until the certificate has expired: nothing says so but the clock
+            with pytest.raises(Unauthenticated) as refused, remote_errors():
+                await rpc.call(channel)
+        assert refused.value.reason == "CERTIFICATE_EXPIRED"
 
 
 def test_an_rpc_that_the_table_does_not_name_is_refused_to_everybody() -> None:

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from common.config import ServiceConfig
 from common.contract.seal.v1 import teacher_pb2, teacher_pb2_grpc, types_pb2
 from common.convert import from_proto
-from common.errors import InvalidConfig, InvalidRequest, NotFound, SealError, StaleGeneration, Violation
+from common.errors import InvalidConfig, InvalidRequest, NotFound, SealError, StaleGeneration, TooMuch, Violation
 from common.rpc.client import open_channel, remote_errors
 from common.rpc.server import running
 from common.types import Conversation
@@ -24,6 +24,8 @@ SERVICE = "seal.v1.TeacherService"
 
 class Servicer(teacher_pb2_grpc.TeacherServiceServicer):
     """Raises what the request id says."""
+
+    crowded = 0
 
     async def GetStatus(self, request: Any, context: Any) -> teacher_pb2.TeacherServiceGetStatusResponse:
         await asyncio.sleep(30)
@@ -40,6 +42,9 @@ class Servicer(teacher_pb2_grpc.TeacherServiceServicer):
             raise InvalidRequest([Violation(f"kept[{i}].edit", "no such edit") for i in range(5_000)])
         if request.request_id == "long":
             raise NotFound("\U0001f92f" * 9_000, ids={f"id{i}": "\U0001f92f" * 9_000 for i in range(99)})
+        if request.request_id == "crowded":
+            self.crowded += 1
+            raise TooMuch("this takes more memory than there is")
         if request.request_id == "defect":
             raise ZeroDivisionError("the passage says so")
         return teacher_pb2.SetPolicyResponse(policy_version=request.policy_version)
@@ -132,6 +137,23 @@ async def test_long_message_and_ids_arrive_shortened(stub: teacher_pb2_grpc.Teac
         await stub.SetPolicy(teacher_pb2.SetPolicyRequest(request_id="long"))
     assert missing.value.reason == "NOT_FOUND"
     assert missing.value.ids["id0"].endswith("...")
+
+
+async def test_what_is_too_much_for_good_is_not_tried_again() -> None:
+    """gRPC's retries are for an overloaded service; it is told apart by what the service says of coming again."""
+    servicer = Servicer()
+    async with (
+        running(
+            ServiceConfig(listen="127.0.0.1:0"),
+            service=SERVICE,
+            add=lambda server: teacher_pb2_grpc.add_TeacherServiceServicer_to_server(servicer, server),
+        ) as server,
+        open_channel(server.target) as channel,
+    ):
+        request = teacher_pb2.SetPolicyRequest(request_id="crowded")
+        with pytest.raises(TooMuch, match="more memory"), remote_errors():
+            await teacher_pb2_grpc.TeacherServiceStub(channel).SetPolicy(request)
+    assert servicer.crowded == 1
 
 
 async def test_deadline_ends_a_call(stub: teacher_pb2_grpc.TeacherServiceAsyncStub) -> None:

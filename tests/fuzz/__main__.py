@@ -50,6 +50,8 @@ def _report(outcome: Outcome, seconds: float) -> None:
         by_code[code] = by_code.get(code, 0) + count
     print(f"seconds {seconds:.0f}, slowest answer {findings.slowest:.1f} s")
     print("by status", json.dumps(dict(sorted(by_code.items()))))
+    full = {rpc: count for (rpc, code), count in findings.codes.items() if code == "RESOURCE_EXHAUSTED"}
+    print("RESOURCE_EXHAUSTED by RPC", json.dumps(full))
     print("memory grown by (MiB)", json.dumps(outcome.growth_mib))
     for line in findings.noted:
         print(line)

@@ -158,6 +158,10 @@ class Fuzzer:
             if code is not grpc.StatusCode.DEADLINE_EXCEEDED or attempt == 2:
                 break
         found.codes[rpc.name, code.name] += 1
+        if attempt == 2 and code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            found.note(
+                "late", rpc, data, f"no status within {self._deadline:g} s at first, {code.name} when sent again"
+            )
         if code in WRONG:
             found.internal += 1
             found.note("internal", rpc, data, detail)

@@ -48,7 +48,7 @@ LINES = (
     "The refund is paid within a week of the return.",
     "A return is free for every customer of the plan.",
 )
-LONGEST = 512
+LONGEST = 4_096
 Cancelled = Callable[[], bool]
 
 

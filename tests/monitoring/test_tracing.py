@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from cli.certificates import Authority
+from common.boundary.identities import Role
 from common.config import ServiceConfig
 from common.contract.seal.v1 import teacher_pb2, teacher_pb2_grpc
 from common.errors import Unavailable
@@ -152,6 +155,23 @@ async def test_a_dead_collector_costs_a_warning_and_no_time(tmp_path: Path) -> N
     lost = [entry for entry in logs if "collector takes no spans" in entry["event"]]
     assert lost
     assert {entry["log_level"] for entry in lost} == {"warning"}
+
+
+async def test_a_collector_is_reached_over_tls_and_sees_who_sends(tmp_path: Path) -> None:
+    authority = Authority.create()
+    files = authority.issue(tmp_path / "auditor", Role.AUDITOR)
+    key, certificate, ca = ((files / name).read_bytes() for name in ("tls.key", "tls.crt", "ca.crt"))
+    credentials = grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)
+    own = {"ca": files / "ca.crt", "certificate": files / "tls.crt", "key": files / "tls.key"}
+    with collecting(credentials) as collector:
+        port = collector.target.rpartition(":")[2]
+        async with service(endpoint=f"localhost:{port}", **own):
+            with span("propose"):
+                pass
+        async with service(endpoint=f"localhost:{port}", ca=own["ca"], timeout_seconds=0.5):
+            with span("unasked"):
+                pass
+    assert [one.name for one in collector.spans] == ["propose"]
 
 
 async def test_a_refused_call_is_told_from_an_answered_one() -> None:

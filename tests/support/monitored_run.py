@@ -87,21 +87,17 @@ class Watched:
     prometheus: Prometheus
     # host:port of each service's metrics
     metrics: Mapping[str, str]
-    auditor: str
+    # What a command needs to find the auditor, and to be let in.
+    options: tuple[str, ...]
     started: float
     ended: float
     edits: list[dict[str, Any]]
     collector: Collector
 
-    @property
-    def options(self) -> tuple[str, ...]:
-        """What a command needs to find the auditor."""
-        return ("--auditor", self.auditor)
 
-
-def seal(auditor: str, *arguments: str) -> list[Any]:
+def seal(*arguments: str) -> list[Any]:
     """JSON lines that the command printed. Fails with its errors."""
-    command = [sys.executable, "-m", "cli.main", *arguments, "--auditor", auditor, "--json"]
+    command = [sys.executable, "-m", "cli.main", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -183,6 +179,7 @@ async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> As
     tasks = write_tasks(folder)
     empty = folder / "seal.yaml"
     empty.touch()
+    seal("certificates", str(folder / "tls"))
     with serving(verdict) as judge, collecting() as collector:
         traced = [f"{name}.tracing.endpoint={collector.target}" for name in SERVICES]
         plan = make_plan(
@@ -190,16 +187,17 @@ async def monitored(folder: Path, *more: str, changed: Sequence[str] = ()) -> As
             config=empty,
             settings=[*settings(folder / "models", judge), *traced, *changed],
             fresh=True,
+            tls=folder / "tls",
         )
         metrics = {service.name: service.metrics.dialled for service in plan.services if service.metrics}
         with watching(folder / "prometheus", metrics, RULES) as prometheus:
             async with services_up(plan) as services:
                 started = time.time()
-                auditor = services.target("auditor")
-                seal(auditor, "edits")
-                seal(auditor, "run", str(tasks), *RUN, *more, "--suite-file", str(folder / "known.yaml"))
-                edits = seal(auditor, "edits")
-                seal(auditor, "ask", "When does the boat leave?", "--topic", "The quick ferry")
+                options = ("--auditor", services.target("auditor"), "--tls", str(folder / "tls"))
+                seal("edits", *options)
+                seal("run", str(tasks), *RUN, *more, "--suite-file", str(folder / "known.yaml"), *options)
+                edits = seal("edits", *options)
+                seal("ask", "When does the boat leave?", "--topic", "The quick ferry", *options)
                 seen = 'grpc_server_handled_total{grpc_method="Ask", grpc_code="OK"}'
                 await asyncio.to_thread(prometheus.until, seen)
-                yield Watched(prometheus, metrics, auditor, started, time.time(), edits, collector)
+                yield Watched(prometheus, metrics, options, started, time.time(), edits, collector)

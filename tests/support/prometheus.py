@@ -20,6 +20,7 @@ from cli.launcher.ports import free_port
 from tools.debian import program
 
 READY_SECONDS = 30.0
+CONFIG = Path(__file__).parents[2] / "deploy/monitoring/prometheus/prometheus.yml"
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,15 @@ def _point(pair: list[Any]) -> tuple[float, float]:
 
 @contextmanager
 def watching(folder: Path, targets: Mapping[str, str], rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
-    """targets: host:port of the metrics of each job. rules: files of rules to evaluate."""
-    config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(path.absolute()) for path in rules],
-        "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
-        ],
-    }
+    """The configuration that ships, with other targets (host:port of each job), every second.
+
+    rules: files of rules to evaluate.
+    """
+    config = yaml.safe_load(CONFIG.read_text())
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(path.absolute()) for path in rules]
+    for job in config["scrape_configs"]:
+        job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()

@@ -79,7 +79,7 @@ def _bars(panel: Panel, lines: Sequence[Line], width: float, height: float, span
     room = (height - 48) / max(4, len(shown))
     for place, line in enumerate(shown):
         y = 38 + place * room
-        long = max(2.0, (width - left - 60) * line.newest / most)
+        long = max(2.0, (width - left - 78) * line.newest / most)
         yield text(left - 8, y + room / 2 + 4, line.name, anchor="end", colour=GREY)
         colour = COLOURS[place % len(COLOURS)]
         bar = min(22.0, room * 0.62)
