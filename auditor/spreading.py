@@ -17,6 +17,7 @@ from auditor.config import Retries
 from auditor.pieces import Cut, Event, OrderT, key_of
 from auditor.ports import OnProgress
 from common.errors import Cancelled, Overloaded, Unavailable
+from common.lora.proof import Liveness, LivenessProof
 from common.rpc.replicas import Replica, Replicas
 from common.types import Progress
 
@@ -89,11 +90,13 @@ class Spread(Generic[OrderT]):
         busy = {replica.address for _, replica in self._running.values()}
         free = [replica for replica in rested if replica.address not in busy]
         free.sort(key=lambda replica: (self._away[replica.address], replica.in_flight))
-        for replica in free[: max(0, most - len(busy))]:
+        # One that is leaving still works on its piece; without a cap that takes nobody else's turn.
+        for replica in free[: max(0, most - len(busy))] if self._means.most else free:
             if self._waiting:
                 self._start(self._waiting.popleft(), replica)
         if not rested and not self._running:
-            await asyncio.sleep(min(replica.rest_left for replica in self._known))
+            # Not for long: others may have come meanwhile.
+            await asyncio.sleep(min(LOOK_AGAIN_SECONDS, *(replica.rest_left for replica in self._known)))
         return bool(self._order or self._waiting or self._running)
 
     async def events(self) -> AsyncIterator[Event]:
@@ -107,7 +110,7 @@ class Spread(Generic[OrderT]):
             if isinstance(item, asyncio.Task):
                 self._end(item)
                 return
-            if key_of(item) not in self._seen:
+            if self._is_new(item):
                 self._seen[key_of(item)] = item
                 yield item
 
@@ -115,6 +118,11 @@ class Spread(Generic[OrderT]):
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _is_new(self, event: Event) -> bool:
+        """A proof that fails where an earlier one did not is: whoever takes a piece over answers for the rest of it."""
+        seen = self._seen.get(key_of(event))
+        return seen is None or (_invalid(event) and not _invalid(seen))
 
     def _wait(self, orders: list[OrderT], breaks: int = 0) -> None:
         pieces = [_Piece(order, breaks) for order in orders]
@@ -144,7 +152,7 @@ class Spread(Generic[OrderT]):
             try:
                 async for event in self._ask(self._means.client(replica), piece.order, progress):
                     piece.begun = True
-                    if key_of(event) not in self._seen:
+                    if self._is_new(event):
                         piece.breaks = self._away[replica.address] = 0
                         self._queue.put_nowait(event)
                 return
@@ -168,7 +176,7 @@ class Spread(Generic[OrderT]):
             raise error
         retries = self._means.retries
         self._away[replica.address] += 1
-        replica.rest(wait_before(self._away[replica.address], retries))
+        replica.rest(wait_before(self._away[replica.address], retries, error))
         breaks = piece.breaks + piece.begun
         if breaks >= retries.attempts or all(self._away[one.address] >= retries.attempts for one in self._known):
             raise error
@@ -177,3 +185,7 @@ class Spread(Generic[OrderT]):
         if left is not None:
             # Those who are at work will be free at different times; what nobody has begun on stays as it is.
             self._wait(self._cut.split(left, max(1, len(self._running))) if piece.begun else [left], breaks)
+
+
+def _invalid(event: Event) -> bool:
+    return isinstance(event, LivenessProof) and event.liveness is Liveness.INVALID

@@ -50,19 +50,24 @@ class VersionStore:
         """How a version was made. Raises NotFound or Corrupt."""
         if version == BASE_VERSION:
             return Version(version=BASE_VERSION)
-        if version not in self._manifests:
+        if version in self._manifests and not self.has(version):
+            self._manifests.pop(version, None)
+            raise NotFound(f"version {version} is not in the store", ids={"version": version})
+        return self._manifest(version)
+
+    def _manifest(self, version: str) -> Version:
+        """How a version that was there a moment ago was made: that never changes. Several threads may ask."""
+        known = self._manifests.get(version)
+        if known is None:
             data = self._adapters.read(version, MANIFEST_FILE)
             try:
-                self._manifests[version] = Version.model_validate_json(data)
+                known = self._manifests[version] = Version.model_validate_json(data)
             except ValidationError:
                 raise Corrupt(
                     f"version {version}: {MANIFEST_FILE} cannot be read",
                     ids={"version": version, "file": MANIFEST_FILE},
                 ) from None
-        elif not self.has(version):
-            del self._manifests[version]
-            raise NotFound(f"version {version} is not in the store", ids={"version": version})
-        return self._manifests[version]
+        return known
 
     def put(self, adapter: Adapter, made: Version) -> Version:
         """Stores a trained adapter under its digest and its candidate key; `made.version` is filled in."""
@@ -84,9 +89,10 @@ class VersionStore:
             return None
         except ValidationError:
             raise Corrupt(f"candidates/{candidate_key}.json cannot be read") from None
-        if not self._adapters.has(made.version):
+        try:
+            self._adapters.get(made.version)
+        except NotFound:
             return None
-        self._adapters.get(made.version)
         return made
 
     def put_edit(self, edit: SelfEdit) -> None:
@@ -113,7 +119,7 @@ class VersionStore:
         found = []
         for name in self._adapters.names():
             try:
-                found.append(self.version(name))
+                found.append(self._manifest(name))
             except (NotFound, Corrupt):
                 found.append(Version(version=name, adapter=Digest(sha256=name)))
         return sorted(found, key=lambda version: (version.create_time or EPOCH, version.version))

@@ -51,12 +51,16 @@ class Replicas:
         self._found: dict[str, Replica] = {}
         self._leaving: list[Replica] = []
         self._due = 0.0
+        self._resolving = asyncio.Lock()
 
     async def known(self) -> list[Replica]:
         """All replicas of now, in the order of their addresses. Raises Unavailable when the name has none."""
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + self._refresh_seconds
-            await self._resolve()
+        if not self._found or time.monotonic() >= self._due:
+            # Who comes first asks; the others wait for that only while nothing is known.
+            async with self._resolving:
+                if time.monotonic() >= self._due:
+                    self._due = time.monotonic() + self._refresh_seconds
+                    await self._resolve()
         if not self._found:
             raise Unavailable(f"{self._target} has no address now")
         return [self._found[address] for address in sorted(self._found)]

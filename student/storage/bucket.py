@@ -161,15 +161,18 @@ def _opened(config: BucketConfig) -> Any:
         if provider.METHOD not in FROM_FILES:
             providers.remove(provider.METHOD)
     client: dict[str, object] = {"verify": str(config.ca_file)} if config.ca_file else {}
-    return S3FileSystem(
+    files: Any = S3FileSystem(
         session=session,
         endpoint_url=config.endpoint_url or None,
         client_kwargs=client,
         config_kwargs={
             "connect_timeout": config.timeout_seconds,
             "read_timeout": config.timeout_seconds,
-            "retries": {"max_attempts": 2},
+            "retries": {"max_attempts": 1},
         },
         use_listings_cache=False,
         skip_instance_cache=True,
     )
+    # Its own tries stand around botocore's, and each may take the whole timeout: left at five, that is minutes.
+    files.retries = 2
+    return files

@@ -6,6 +6,7 @@ from the bucket and from the copy alike; a copy that does not fit is fetched aga
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -59,10 +60,13 @@ class BucketAdapters:
         weights = adapter.to_bytes() if weights is None else weights
         digest = digest_bytes(weights)
         version = digest.sha256
+        beside = {CONFIG_FILE: adapter.config_json(base_model), **(files or {})}
         if self.has(version):
+            # What lies beside the weights may have gone by a sweep or a discard just when they came: it is put back.
+            for name, data in beside.items():
+                self._objects.put_new(_key(version, name), data)
             self.stored(version)
             return digest
-        beside = {CONFIG_FILE: adapter.config_json(base_model), **(files or {})}
         for name, data in beside.items():
             self._objects.put_new(_key(version, name), data)
         self._objects.put_new(_key(version, WEIGHTS_FILE), weights)
@@ -82,7 +86,9 @@ class BucketAdapters:
         except Corrupt:
             self._drop(version)
             return self.stored(version)
-        os.utime(self._copies.path(version))
+        # Another thread may just have dropped the copy to make room.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._copies.path(version))
         return adapter
 
     def stored(self, version: str) -> Adapter:
@@ -127,14 +133,16 @@ class BucketAdapters:
         written = self._objects.below("adapters")
         whole = {key.rpartition("/")[0] for key in written if key.endswith(f"/{WEIGHTS_FILE}")}
         now = datetime.now(UTC)
-        old = [
-            key
-            for key, time in written.items()
-            if key.rpartition("/")[0] not in whole and (now - time).total_seconds() >= older_than_seconds
-        ]
-        for key in old:
-            self._objects.delete(key)
-        return len(old) + sweep(self._folder, older_than_seconds)
+        removed = 0
+        for key, time in written.items():
+            folder = key.rpartition("/")[0]
+            if folder in whole or (now - time).total_seconds() < older_than_seconds:
+                continue
+            # The list is older than this moment: another replica may be storing the very version again.
+            if not self._objects.has(f"{folder}/{WEIGHTS_FILE}"):
+                self._objects.delete(key)
+                removed += 1
+        return removed + sweep(self._folder, older_than_seconds)
 
     def _copy(self, adapter: Adapter, weights: bytes) -> None:
         try:

@@ -22,7 +22,7 @@ from common.boundary.identities import Role
 from common.config import ServiceConfig
 from common.contract.seal.v1 import student_pb2, student_pb2_grpc, types_pb2
 from common.errors import InvalidRequest, Overloaded, Unavailable, Violation
-from common.lora.proof import LivenessProof
+from common.lora.proof import Liveness, LivenessProof
 from common.prompting import ask
 from common.rpc import replicas as resolving
 from common.rpc.client import open_channel
@@ -326,6 +326,53 @@ async def test_an_alias_moves_at_any_replica_and_progress_is_that_of_the_whole_o
         assert moved.generation == 1
         assert (await student.status()).live.generation == 1
     assert max(progress.total for progress in told) == 6
+
+
+async def test_a_version_that_proves_invalid_where_it_is_taken_over_is_said_to_be() -> None:
+    """Its first proof was good; without the second one its answers would merely be incomplete."""
+    calls = 0
+
+    class Doubted(Replica):
+        async def Answer(self, request: Any, context: Any) -> AsyncIterator[student_pb2.AnswerResponse]:
+            nonlocal calls
+            calls += 1
+            taken_over = calls > 2  # a piece is asked twice where it began
+            liveness = student_pb2.LIVENESS_INVALID if taken_over else student_pb2.LIVENESS_BASE
+            yield student_pb2.AnswerResponse(proof=student_pb2.LivenessProof(version="base", liveness=liveness))
+            if not taken_over:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    replicas: list[Replica] = [Doubted(), Doubted()]  # type: ignore[abstract]
+    order = AnswerOrder(
+        request_id="answer",
+        purpose=AnswerPurpose.AUDIT,
+        prompts=(prompt_of(ask("The plan", "How long?"), "q"),),
+        versions=("base",),
+        sampling=Sampling(max_new_tokens=8),
+    )
+    async with spread_over(replicas) as student:
+        events = [event async for event in student.answer(order, lambda _: None)]
+    assert [event.liveness for event in events if isinstance(event, LivenessProof)] == [
+        Liveness.BASE,
+        Liveness.INVALID,
+    ]
+
+
+async def test_orders_that_begin_at_once_wait_for_the_first_answer_of_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    async def addresses(target: str) -> set[str]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        return {"ipv4:127.0.0.1:1"}
+
+    monkeypatch.setattr(resolving, "addresses_of", addresses)
+    replicas = Replicas("dns:///student:50052", open_channel)
+    one, two = await asyncio.gather(replicas.known(), replicas.known())
+    assert one == two
+    assert asked == 1
+    await replicas.close()
 
 
 async def test_replicas_that_come_are_found_and_those_that_go_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

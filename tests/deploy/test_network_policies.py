@@ -88,6 +88,19 @@ def _a_range_of_ports(manifests: list[Manifest]) -> None:
         _named(manifests, name)["spec"][direction][0]["ports"][0]["endPort"] = 50070
 
 
+def _a_port_that_no_list_of_ours_names(manifests: list[Manifest]) -> None:
+    for name, direction in (("student-from-auditor", "ingress"), ("auditor-to-student", "egress")):
+        _named(manifests, name)["spec"][direction][0]["ports"].append({"port": 5005, "protocol": "TCP"})
+
+
+def _a_refusal_that_forgets_to_say_of_what(manifests: list[Manifest]) -> None:
+    """Without policyTypes an empty list of egress rules refuses nothing."""
+    for policy in _policies(manifests):
+        if policy["metadata"]["name"] == "refuse-everything":
+            del policy["spec"]["policyTypes"]
+            policy["spec"] |= {"ingress": [], "egress": []}
+
+
 def _any_protocol(manifests: list[Manifest]) -> None:
     for name, direction in (("student-from-auditor", "ingress"), ("auditor-to-student", "egress")):
         ports = _named(manifests, name)["spec"][direction][0]["ports"]
@@ -112,6 +125,8 @@ OPENED = [
     _any_namespace,
     _any_port,
     _a_range_of_ports,
+    _a_port_that_no_list_of_ours_names,
+    _a_refusal_that_forgets_to_say_of_what,
     _any_protocol,
     _the_whole_internet,
 ]

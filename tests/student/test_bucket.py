@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -15,7 +18,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from common.errors import Corrupt, InvalidConfig, NotFound, StaleGeneration
+from common.canonical import digest_bytes
+from common.errors import Corrupt, InvalidConfig, NotFound, StaleGeneration, Unavailable
+from common.lora.adapter_folder import AdapterFolders
+from common.lora.adapter_format import Adapter
 from common.versions import Alias
 from student.aliases import Aliases
 from student.config import StudentConfig
@@ -128,6 +134,66 @@ def test_a_replica_killed_while_it_stores_leaves_no_version_and_its_leftovers_go
     digest = one.adapters.put(some_adapter(), base_model="tiny").sha256
     assert one.sweep(0) == 0
     assert one.adapters.names() == [digest]
+
+
+def test_a_sweep_leaves_alone_what_another_replica_stores_meanwhile(
+    replica: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = replica("one"), replica("two")
+    version = digest_bytes(some_adapter().to_bytes()).sha256
+    two.objects.put(f"adapters/{version}/adapter_config.json", some_adapter().config_json("tiny"))
+    below = one.objects.below
+
+    def slow(prefix: str) -> dict[str, datetime]:
+        found = below(prefix)
+        two.adapters.put(some_adapter(), base_model="tiny")
+        return found
+
+    monkeypatch.setattr(one.objects, "below", slow)
+    assert one.sweep(0) == 0
+    assert replica("three").adapters.get(version).to_bytes() == some_adapter().to_bytes()
+
+
+def test_what_is_missing_beside_weights_comes_back_when_they_are_stored_again(replica: Open) -> None:
+    one, two = replica("one"), replica("two")
+    version = one.adapters.put(some_adapter(), base_model="tiny", files={"manifest.json": b"{}"}).sha256
+    for file in ("adapter_config.json", "manifest.json"):
+        one.objects.delete(f"adapters/{version}/{file}")
+    with pytest.raises(Corrupt):
+        two.adapters.get(version)
+    two.adapters.put(some_adapter(), base_model="tiny", files={"manifest.json": b"{}"})
+    assert replica("three").adapters.get(version).to_bytes() == some_adapter().to_bytes()
+    assert two.adapters.read(version, "manifest.json") == b"{}"
+
+
+def test_a_copy_that_is_dropped_while_it_is_read_is_no_error(replica: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = replica("one")
+    version = one.adapters.put(some_adapter(), base_model="tiny").sha256
+    get = AdapterFolders.get
+
+    def dropped(folders: AdapterFolders, name: str) -> Adapter:
+        found = get(folders, name)
+        folders.remove(name)
+        return found
+
+    monkeypatch.setattr(AdapterFolders, "get", dropped)
+    assert one.adapters.get(version).to_bytes() == some_adapter().to_bytes()
+
+
+def test_an_endpoint_that_is_silent_is_given_up_after_four_tries(settings: Callable[[str], BucketConfig]) -> None:
+    """Each may take the whole timeout, and whoever asked waits for all of them."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}", "timeout_seconds": 0.2}
+        storage = BucketStorage("s3://bucket/x", settings("one").model_copy(update=place), "tiny")
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            storage.objects.read("aliases/live.json")
+        silent.setblocking(False)
+        tries = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                tries += 1
+    assert tries == 4
 
 
 def test_of_moves_of_an_alias_at_the_same_time_exactly_one_wins(replica: Open) -> None:

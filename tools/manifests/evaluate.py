@@ -1,7 +1,8 @@
 """Says which connections NetworkPolicies open, as Kubernetes defines them, without a cluster.
 
 Between all places of the allow table and strangers (pods of other names in the same namespaces, pods of the same names
-elsewhere, addresses outside), over all ports of the table and some that are not in it. Called by `make manifests`, the
+elsewhere, addresses outside), over all ports of the table, some that are not in it, and both ends of whatever ports a
+policy names: between those nothing changes. Called by `make manifests`, the
 tests, and whoever needs the rules in another form.
 
 What it does not know: health probes, which kubelets make whatever policies say, and what a network plugin adds.
@@ -30,7 +31,6 @@ PORTS = tuple(
         | set(FOREIGN_PORTS)
     )
 )
-PROBES = tuple((port, transport) for port in PORTS for transport in TRANSPORTS)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def closed_edges(manifests: Sequence[Manifest]) -> set[Connection]:
 def _verdicts(manifests: Sequence[Manifest]) -> Iterator[tuple[Connection, bool]]:
     policies = [manifest for manifest in manifests if manifest["kind"] == "NetworkPolicy"]
     found = endpoints(manifests)
+    probes = [(port, transport) for port in _ports(policies, found) for transport in TRANSPORTS]
     into = [rules_about(policies, endpoint, "Ingress") for endpoint in found]
     for source in found:
         out = rules_about(policies, source, "Egress")
@@ -70,9 +71,21 @@ def _verdicts(manifests: Sequence[Manifest]) -> Iterator[tuple[Connection, bool]
                 continue
             sides = [_matching(rules, peer) for rules, peer in ((out, target), (there, source)) if rules is not None]
             possible = all(sides)  # a side without a rule about the other opens nothing
-            for port, transport in PROBES:
+            for port, transport in probes:
                 opened = possible and all(any(_fits(rule, target, port, transport) for rule in side) for side in sides)
                 yield (source.place, target.place, port, transport), opened
+
+
+def _ports(policies: Iterable[Manifest], found: Iterable[Endpoint]) -> list[int]:
+    """PORTS, and where any rule or any pod's named port begins, ends, and is over."""
+    ranges = {(port, port) for endpoint in found for port in endpoint.named_ports.values()}
+    for policy in policies:
+        for rule in (*(policy["spec"].get("ingress") or ()), *(policy["spec"].get("egress") or ())):
+            for entry in rule.get("ports") or ():
+                if isinstance(first := entry.get("port"), int):
+                    ranges.add((first, int(entry.get("endPort", first))))
+    edges_of = {port for first, last in ranges for port in (first - 1, first, last, last + 1)}
+    return sorted({*PORTS, *(port for port in edges_of if 0 < port < 65_536)})
 
 
 def rules_about(policies: Iterable[Manifest], pod: Endpoint, direction: str) -> list[tuple[str, Manifest]] | None:
@@ -96,7 +109,8 @@ def rules_about(policies: Iterable[Manifest], pod: Endpoint, direction: str) -> 
 
 
 def _directions(spec: Manifest) -> Sequence[str]:
-    default = ["Ingress", "Egress"] if "egress" in spec else ["Ingress"]
+    # As the API server fills it in: an empty list of rules makes no policy about egress.
+    default = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
     directions: Sequence[str] = spec.get("policyTypes") or default
     return directions
 
