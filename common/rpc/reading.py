@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from common.boundary.identities import Identity
 from common.boundary.live_only import REQUESTS, RESPONSES
 from common.errors import InvalidRequest, NotAllowed, Violation
 from common.rpc.caller import caller
 from common.rpc.wrapping import Context, unseen
+from common.tracing.server import note_request
 
 
 class ReadingInterceptor(grpc.aio.ServerInterceptor):
@@ -49,13 +50,14 @@ def check_request(identity: Identity, method: str, request: Any) -> None:
         raise NotAllowed(f"{identity} {wrong}", reason=reason, ids={"identity": str(identity), "method": method})
 
 
-def _reading(method: str, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    def read(data: bytes) -> Any:
+def _reading(method: str, parse: Callable[[bytes], Message]) -> Callable[[bytes], Message]:
+    def read(data: bytes) -> Message:
         try:
             request = parse(data)
         except DecodeError:
             reason = f"its {len(data)} bytes are no message of this method; was it made from the same contract?"
             raise InvalidRequest([Violation("request", reason)]) from None
+        note_request(request)
         check_request(caller(), method, request)
         return request
 
