@@ -56,6 +56,7 @@ def make_certificates(
     folders |= {f"operator-{name}": Identity(Role.OPERATOR, name) for name in operators}
     try:
         authority = _authority(folder / AUTHORITY, trust_domain)
+        _check_hosts(hosts, authority.trust_domain)
         for name, identity in folders.items():
             authority.issue(
                 folder / name,
@@ -67,6 +68,14 @@ def make_certificates(
     except OSError as error:
         raise Failure(f"{folder}: cannot be used: {error.strerror}", "Choose another folder.") from None
     return Made(folder, authority.trust_domain, folders)
+
+
+def _check_hosts(hosts: Sequence[str], trust_domain: str) -> None:
+    """Every certificate gets the hosts: with a service's own name each could answer in that service's place."""
+    names = {Identity(role).host(trust_domain) for role in Role} | {f"*.{trust_domain}"}
+    taken = next((host for host in hosts if host.lower().rstrip(".") in names), None)
+    if taken is not None:
+        raise BadInput(f"--host {taken}: is how callers know a service; name the machines that services run on")
 
 
 def _authority(folder: Path, trust_domain: str) -> Authority:
@@ -81,4 +90,4 @@ def _authority(folder: Path, trust_domain: str) -> Authority:
 
 
 def _own_name() -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", user_name())[:64]
+    return re.sub(r"[^A-Za-z0-9._-]", "-", user_name())[:64] or "unnamed"

@@ -32,7 +32,7 @@ PATTERN = re.compile(rf"{SCHEME}(?P<domain>{TRUST_DOMAIN})/(?P<role>{'|'.join(Ro
 
 @dataclass(frozen=True)
 class Identity:
-    """A caller. `name` is empty where the role says it all."""
+    """A caller. `name` is empty where the role says it all; never of an operator who shows a certificate."""
 
     role: Role
     name: str = ""
@@ -50,8 +50,12 @@ class Identity:
 
     @classmethod
     def of_uri(cls, uri: str, trust_domain: str) -> Self | None:
-        """The identity that a URI SAN names; None for another trust domain and for what is no identity of ours."""
+        """The identity that a URI SAN names; None for another trust domain and for what is no identity of ours.
+
+        An operator without a name is none: nobody could say later who decided.
+        """
         found = PATTERN.fullmatch(uri)
         if found is None or found["domain"] != trust_domain:
             return None
-        return cls(Role(found["role"]), found["name"] or "")
+        identity = cls(Role(found["role"]), found["name"] or "")
+        return None if identity == cls(Role.OPERATOR) else identity

@@ -1,8 +1,8 @@
 """Lets through who the allow table names, and nobody else.
 
-What always holds under TLS: no servicer sees a call before its caller's one identity, its certificate's time, its RPC
-and, where the table alone does not say enough, its request have been checked (common/boundary). Without TLS, which is
-loopback alone, everybody is the operator.
+What always holds under TLS: nothing is read of a call before its caller's one identity, its certificate's time and its
+RPC have been checked (common/boundary). Where the table alone does not say enough, common/rpc/reading.py checks the
+request. Without TLS, which is loopback alone, everybody is the operator.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from cryptography import x509
 
 from common.boundary.allow_table import RPCS
 from common.boundary.identities import Identity
-from common.boundary.live_only import REQUESTS, RESPONSES
 from common.errors import NotAllowed, SealError, Unauthenticated
 from common.rpc.caller import set_caller
 from common.rpc.interceptors import refuse
@@ -45,33 +44,28 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
 
         @asynccontextmanager
-        async def admitted(request: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
-            identity = await self._admit(method, request, context)
-            yield RESPONSES.get((identity.role, method), unseen)
+        async def admitted(_: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
+            await self._admit(method, context)
+            yield unseen
 
         return wrapped(handler, admitted)
 
-    async def _admit(self, method: str, request: Any, context: Context) -> Identity:
+    async def _admit(self, method: str, context: Context) -> None:
         try:
             identity = identity_of(context, self._trust_domain)
-            check(identity, method, request)
+            check(identity, method)
         except SealError as error:
             if method.startswith("/grpc."):
                 await refuse(context, error)
             raise
         set_caller(identity)
-        return identity
 
 
-def check(identity: Identity, method: str, request: Any) -> None:
-    """Raises NotAllowed unless the identity may call the method with this request."""
-    ids = {"identity": str(identity), "method": method}
+def check(identity: Identity, method: str) -> None:
+    """Raises NotAllowed unless the table names the method for the identity's role."""
     if identity.role not in RPCS.get(method, frozenset()):
+        ids = {"identity": str(identity), "method": method}
         raise NotAllowed(f"{identity} may not call {method}", ids=ids)
-    reason, rule = REQUESTS.get((identity.role, method), ("", None))
-    wrong = rule(request) if rule is not None else ""
-    if wrong:
-        raise NotAllowed(f"{identity} {wrong}", reason=reason, ids=ids)
 
 
 def identity_of(context: Context, trust_domain: str) -> Identity:
@@ -81,7 +75,8 @@ def identity_of(context: Context, trust_domain: str) -> Identity:
     identity = Identity.of_uri(uris[0], trust_domain) if len(uris) == 1 else None
     if identity is None:
         raise Unauthenticated(
-            f"the certificate must have one URI SAN, spiffe://{trust_domain}/ROLE or .../ROLE/NAME",
+            f"the certificate must have one URI SAN, spiffe://{trust_domain}/ROLE or .../ROLE/NAME;"
+            " an operator's must have a name",
             reason="NO_IDENTITY",
         )
     for pem in shown.get(CERTIFICATE, ()):

@@ -28,7 +28,7 @@ class ReloadingChannel(aio.Channel):
         self._reloader = reloader
         self._dial = dial
         self._now = _Dialled(reloader.current, dial)
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], _Dialled] = {}
         self._closed = False
 
     def newest(self) -> _Dialled:
@@ -36,8 +36,8 @@ class ReloadingChannel(aio.Channel):
         material = self._reloader.current
         if material.fingerprint != self._now.fingerprint and not self._closed:
             task = asyncio.get_running_loop().create_task(self._now.retire())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retiring[task] = self._now
+            task.add_done_callback(lambda done: self._retiring.pop(done, None))
             self._now = _Dialled(material, self._dial)
         return self._now
 
@@ -61,10 +61,12 @@ class ReloadingChannel(aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         self._closed = True
-        for task in self._retiring:
+        retiring = dict(self._retiring)
+        for task in retiring:
             task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
-        await self._now.channel.close(grace)
+        await asyncio.gather(*retiring, return_exceptions=True)
+        # A task that was cancelled before its first step has closed nothing.
+        await asyncio.gather(*(dialled.channel.close(grace) for dialled in (*retiring.values(), self._now)))
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         return self.newest().channel.get_state(try_to_connect)
@@ -101,15 +103,13 @@ class _Dialled:
 
     async def retire(self) -> None:
         """Closes the channel behind its last call."""
-        try:
-            while len(self._calls):
-                self._ended.clear()
-                try:
-                    await asyncio.wait_for(self._ended.wait(), LOOK_SECONDS)
-                except TimeoutError:
-                    continue
-        finally:
-            await self.channel.close()
+        while len(self._calls):
+            self._ended.clear()
+            try:
+                await asyncio.wait_for(self._ended.wait(), LOOK_SECONDS)
+            except TimeoutError:
+                continue
+        await self.channel.close()
 
 
 class _Method:

@@ -17,7 +17,6 @@ import structlog
 from grpc_status import rpc_status
 
 from common.errors import Cancelled, Expired, Overloaded, SealError, TooMuch
-from common.rpc.reading import lenient, readable
 from common.rpc.status import code_of, to_status
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,19 +41,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._streaming(method, handler.unary_stream),
-                lenient(handler.request_deserializer),
+                handler.request_deserializer,
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
             self._unary(method, handler.unary_unary),
-            lenient(handler.request_deserializer),
+            handler.request_deserializer,
             handler.response_serializer,
         )
 
     def _unary(self, method: str, call: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
         async def answer(request: Any, context: Context) -> Any:
             async with self._observed(method, context):
-                return await call(readable(request), context)
+                return await call(request, context)
 
         return answer
 
@@ -63,7 +62,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self._observed(method, context):
-                async for response in call(readable(request), context):
+                async for response in call(request, context):
                     yield response
 
         return answer

@@ -25,6 +25,7 @@ from common.rpc.authorization import AuthorizationInterceptor
 from common.rpc.interceptors import CallInterceptor
 from common.rpc.measured import MeasuringInterceptor
 from common.rpc.probes import serve_health
+from common.rpc.reading import ReadingInterceptor
 from common.tls.credentials import server_credentials
 from common.tls.reloading import Reloader
 from common.tracing.exporting import start_tracing
@@ -32,6 +33,8 @@ from common.tracing.server import server_interceptors
 
 Step = Callable[[], Awaitable[None]]
 MIB = 1 << 20
+HEALTH_STREAMS = 16
+HANDSHAKE_MS = 20_000  # gRPC's 120 seconds are long for somebody who has shown no certificate
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,14 @@ async def running(
 
 
 def _interceptors(config: ServiceConfig, service: str) -> list[grpc.aio.ServerInterceptor]:
-    """Outermost first: what is measured includes refusals, and nothing is counted of who may not call."""
+    """Outermost first: what is measured includes refusals, limits count who may call, and bytes are parsed last."""
     around = [
         *server_interceptors(config.tracing),
         MeasuringInterceptor(service),
         CallInterceptor(config.default_deadline_seconds),
     ]
     authorization = [AuthorizationInterceptor(config.tls.trust_domain)] if config.tls is not None else []
-    return [*around, *authorization, AdmissionInterceptor(config.limits)]
+    return [*around, *authorization, AdmissionInterceptor(config.limits), ReadingInterceptor()]
 
 
 def _bind(server: grpc.aio.Server, config: ServiceConfig, reloader: Reloader | None) -> int:
@@ -169,5 +172,10 @@ def _options(config: ServiceConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         # Who keeps a connection must show a certificate again from time to time; calls under way end first.
         ("grpc.max_connection_age_ms", round(config.limits.connection_seconds * 1_000)),
+        # No call may last longer; without this a stream that sends no request would keep its connection for ever.
+        ("grpc.max_connection_age_grace_ms", round(config.default_deadline_seconds * 1_000)),
+        # Admission sees a call when its request has come; until then this bounds what a connection may hold open.
+        ("grpc.max_concurrent_streams", config.limits.concurrent_calls_per_caller + HEALTH_STREAMS),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ]

@@ -27,6 +27,9 @@ MOST_VIOLATION_BYTES = 2_048
 MOST_ID_BYTES = 160
 MOST_IDS = 4
 
+# A peer may ask to be left alone, not for ever: it need not be honest, and a run waits for it.
+MOST_RETRY_SECONDS = 60.0
+
 # Most specific first: the first class that fits decides, in both directions.
 CODES: tuple[tuple[type[SealError], grpc.StatusCode], ...] = (
     (errors.InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
@@ -131,4 +134,5 @@ def _details(error: grpc.RpcError) -> tuple[error_details_pb2.ErrorInfo, list[Vi
                 detail.Unpack(known)
                 hinted = hinted or known is hint
     violations = [Violation(v.field, v.description) for v in bad.field_violations]
-    return info, violations, hint.retry_delay.ToMilliseconds() / 1_000 if hinted else None
+    seconds = min(max(hint.retry_delay.ToMilliseconds() / 1_000, 0.0), MOST_RETRY_SECONDS)
+    return info, violations, seconds if hinted else None

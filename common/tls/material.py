@@ -8,11 +8,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from common.boundary.identities import PATTERN, Identity
 from common.errors import InvalidConfig
 from common.tls.settings import TlsSettings
+
+# What bytes that are no certificate or key make the library raise: at any step, as it reads lazily.
+UNUSABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InternalError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True)
@@ -53,37 +66,35 @@ def read_material(settings: TlsSettings) -> Material:
     return Material(certificate, key, ca, _identity(settings, leaf), leaf.not_valid_after_utc, ca_expires)
 
 
-def identities_of(certificate: x509.Certificate, trust_domain: str) -> list[Identity]:
-    """Every identity of the trust domain that a certificate's URI SANs name."""
-    found = (Identity.of_uri(uri, trust_domain) for uri in _uris(certificate))
-    return [identity for identity in found if identity is not None]
-
-
-def _uris(certificate: x509.Certificate) -> list[str]:
+def _uris(path: Path, certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return list(names.get_values_for_type(x509.UniformResourceIdentifier))
     except x509.ExtensionNotFound:
         return []
-    return names.get_values_for_type(x509.UniformResourceIdentifier)
+    except UNUSABLE:
+        raise InvalidConfig(f"tls.certificate: {path}: its subject alternative names cannot be read") from None
 
 
 def trust_domain_of(path: Path) -> str:
     """The trust domain that a certificate is of. Raises InvalidConfig."""
     leaf = _certificates("tls.certificate", path, _read("tls.certificate", path))[0]
-    for uri in _uris(leaf):
+    for uri in _uris(path, leaf):
         if (found := PATTERN.fullmatch(uri)) is not None:
             return found["domain"]
     raise InvalidConfig(f"tls.certificate: {path}: names no identity (a URI SAN spiffe://TRUST_DOMAIN/ROLE)")
 
 
 def _identity(settings: TlsSettings, leaf: x509.Certificate) -> Identity:
-    found = identities_of(leaf, settings.trust_domain)
-    if len(found) != 1:
+    uris = _uris(settings.certificate, leaf)
+    identity = Identity.of_uri(uris[0], settings.trust_domain) if len(uris) == 1 else None
+    if identity is None:  # a peer refuses the same: a second URI SAN of any kind hides the first from it
         raise InvalidConfig(
-            f"tls.certificate: {settings.certificate}: must have one URI SAN spiffe://{settings.trust_domain}/ROLE,"
-            f" has {len(found)}; is tls.trust_domain right?"
+            f"tls.certificate: {settings.certificate}: must have one URI SAN and no other,"
+            f" spiffe://{settings.trust_domain}/ROLE (of an operator .../operator/NAME),"
+            f" and has {', '.join(uris) or 'none'}; is tls.trust_domain right?"
         )
-    return found[0]
+    return identity
 
 
 def _read(name: str, path: Path) -> bytes:
@@ -96,17 +107,23 @@ def _read(name: str, path: Path) -> bytes:
 def _certificates(name: str, path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except UNUSABLE:
         raise InvalidConfig(f"{name}: {path}: holds no PEM certificate, or half of one") from None
 
 
 def _check_key(settings: TlsSettings, leaf: x509.Certificate, pem: bytes) -> None:
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except UNUSABLE:
         raise InvalidConfig(f"tls.key: {settings.key}: holds no PEM key that opens without a passphrase") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise InvalidConfig(f"tls.key: {settings.key}: must be an EC or RSA key: gRPC's TLS takes no other kind")
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
+    try:
+        fits = key.public_key().public_bytes(*form) == leaf.public_key().public_bytes(*form)
+    except UNUSABLE:
+        fits = False
+    if not fits:
         raise InvalidConfig(f"tls.key: {settings.key}: is not the key of {settings.certificate}")
 
 

@@ -40,12 +40,12 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
             return handler
         caller = {str(key): str(value) for key, value in handler_call_details.invocation_metadata or ()}
 
-        async def unary(request: Message, context: Context) -> Any:
-            with _traced(method, caller, request, context):
+        async def unary(request: Any, context: Context) -> Any:
+            with _traced(method, caller, context):
                 return await handler.unary_unary(request, context)
 
-        async def streaming(request: Message, context: Context) -> AsyncIterator[Any]:
-            with _traced(method, caller, request, context):
+        async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
+            with _traced(method, caller, context):
                 async for response in handler.unary_stream(request, context):
                     yield response
 
@@ -57,7 +57,7 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
 
 
 @contextmanager
-def _traced(method: str, caller: dict[str, str], request: Message, context: Context) -> Iterator[None]:
+def _traced(method: str, caller: dict[str, str], context: Context) -> Iterator[None]:
     tracing = CURRENT.get()
     if tracing is None:
         yield
@@ -72,12 +72,7 @@ def _traced(method: str, caller: dict[str, str], request: Message, context: Cont
         f"{service}/{rpc}",
         TraceContextTextMapPropagator().extract(caller, Empty()),
         kind=trace.SpanKind.SERVER,
-        attributes={
-            "rpc.system": "grpc",
-            "rpc.service": service,
-            "rpc.method": rpc,
-            **attributes("seal.request.", counts(request)),
-        },
+        attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": rpc},
     )
     # Every call is a task of its own, so its context ends with it.
     attach(trace.set_span_in_context(made))
@@ -98,6 +93,15 @@ def _traced(method: str, caller: dict[str, str], request: Message, context: Cont
         if code is not grpc.StatusCode.OK:
             made.set_status(trace.StatusCode.ERROR, code.name)
         made.end()
+
+
+def note_request(request: Message) -> None:
+    """Adds what the request holds to its call's span, once somebody has read it; a refused call's stays unread."""
+    if CURRENT.get() is None:
+        return
+    from opentelemetry import trace
+
+    trace.get_current_span().set_attributes(attributes("seal.request.", counts(request)))
 
 
 def _aborted_with(context: Context) -> grpc.StatusCode:

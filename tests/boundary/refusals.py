@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli.certificates import Authority
 from common.boundary.allow_table import RPCS
-from common.boundary.identities import Role
+from common.boundary.identities import Identity, Role
 from common.contract.seal.v1 import student_pb2
 from common.rpc.client import open_channel
 from common.tls.settings import TlsSettings
@@ -27,8 +30,12 @@ STRANGERS = ("plain text", "no certificate", "wrong CA", "expired certificate")
 # The rest get one, and are told why they are refused.
 EXPECTED = {
     "foreign trust domain": grpc.StatusCode.UNAUTHENTICATED,
+    "two identities": grpc.StatusCode.UNAUTHENTICATED,
+    "operator without a name": grpc.StatusCode.UNAUTHENTICATED,
     "wrong identity": grpc.StatusCode.PERMISSION_DENIED,
 }
+
+NAMES = {Role.OPERATOR: "alice"}  # whose certificate must have one
 
 
 @dataclass
@@ -52,25 +59,52 @@ async def refusals() -> Refusals:
     with tempfile.TemporaryDirectory() as folder:
         async with instant_services(Path(folder)) as services:
             strangers = _strangers(services, Path(folder))
+            unnamed = _unnamed(services, Path(folder))
             for rpc in rpcs():
                 found.rpcs += 1
                 for kind in STRANGERS:
                     await _refused(found, services, rpc, kind, strangers[kind])
-                foreign = _credentials(_foreign(services, Path(folder)))
-                await _refused(found, services, rpc, "foreign trust domain", foreign)
+                for kind, credentials in unnamed.items():
+                    await _refused(found, services, rpc, kind, credentials)
                 for role in Role:
                     await _as_role(found, services, rpc, role)
             await _impostors(found, services)
     return found
 
 
-def _foreign(services: Instant, folder: Path) -> TlsSettings:
-    """Signed by the right authority for another trust domain: an authority may serve more than one."""
-    where = folder / "foreign"
-    if not where.exists():
-        other = Authority("elsewhere.internal", services.authority.certificate, services.authority.key)
-        other.issue(where, Role.AUDITOR)
-    return TlsSettings.of_folder(where)
+def _unnamed(services: Instant, folder: Path) -> dict[str, grpc.ChannelCredentials]:
+    """Signed by the right authority, and no identity of this trust domain: one authority may serve several."""
+    ours = services.authority
+    other = Authority("elsewhere.internal", ours.certificate, ours.key)
+    auditor, operator = (Identity(role).uri(ours.trust_domain) for role in (Role.AUDITOR, Role.OPERATOR))
+    made = {
+        "foreign trust domain": other.issue(folder / "foreign", Role.AUDITOR),
+        "two identities": with_uris(ours, folder / "two", auditor, f"{operator}/alice"),
+        "operator without a name": ours.issue(folder / "nameless", Role.OPERATOR),
+    }
+    return {kind: _credentials(TlsSettings.of_folder(own)) for kind, own in made.items()}
+
+
+def with_uris(authority: Authority, folder: Path, *uris: str) -> Path:
+    """A certificate with these URI SANs, which `seal certificates` never makes."""
+    return with_names(
+        authority, folder, x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
+    )
+
+
+def with_names(authority: Authority, folder: Path, names: x509.ExtensionType) -> Path:
+    authority.issue(folder, Role.AUDITOR)
+    leaf = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
+    now = datetime.now(tz=UTC)
+    certificate = (
+        x509.CertificateBuilder(leaf.issuer, leaf.subject, leaf.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(names, critical=False)
+        .sign(authority.key, SHA256())
+    )
+    (folder / "tls.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    return folder
 
 
 def _strangers(services: Instant, folder: Path) -> dict[str, grpc.ChannelCredentials | None]:
@@ -111,7 +145,7 @@ async def _refused(
 
 
 async def _as_role(found: Refusals, services: Instant, rpc: Rpc, role: Role) -> None:
-    credentials = _credentials(services.certificate(role))
+    credentials = _credentials(services.certificate(role, NAMES.get(role, "")))
     if role not in RPCS[rpc.path]:
         await _refused(found, services, rpc, "wrong identity", credentials)
         return
@@ -151,7 +185,8 @@ async def _impostors(found: Refusals, services: Instant) -> None:
     for real in SERVICES:
         for expected in SERVICES:
             rpc = next(rpc for rpc in rpcs() if rpc.role is expected)
-            caller = services.certificate(Role.AUDITOR if expected is not Role.AUDITOR else Role.OPERATOR)
+            role = Role.AUDITOR if expected is not Role.AUDITOR else Role.OPERATOR
+            caller = services.certificate(role, NAMES.get(role, ""))
             before = services.reached.total()
             async with open_channel(services.targets[real], tls=caller, expects=expected) as channel:
                 try:

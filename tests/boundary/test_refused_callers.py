@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -18,6 +19,7 @@ from common.contract.seal.v1 import student_pb2
 from common.errors import NotAllowed, Unauthenticated
 from common.rpc.authorization import check
 from common.rpc.client import open_channel, remote_errors
+from common.rpc.reading import check_request
 from tests.boundary.instant import instant_services, rpcs
 from tests.boundary.refusals import STRANGERS, refusals
 
@@ -33,7 +35,8 @@ async def test_every_rpc_refuses_everybody_whom_the_table_does_not_name() -> Non
     named = sum(len(roles) for path, roles in RPCS.items() if path.startswith("/seal.v1."))
     assert found.rpcs == everything
     assert {kind: found.refused[kind] for kind in STRANGERS} == dict.fromkeys(STRANGERS, everything)
-    assert found.refused["foreign trust domain"] == everything
+    for kind in ("foreign trust domain", "two identities", "operator without a name"):
+        assert found.refused[kind] == everything
     assert found.refused_wrong_identity == everything * len(Role) - named
     assert found.admitted == named
     assert found.refused["impostor"] == 6
@@ -106,14 +109,31 @@ async def test_the_application_may_ask_the_live_version_alone(
 )
 def test_a_scheduler_may_not_loosen_what_a_run_is_judged_by(settings: pb.RunSettings, allowed: bool) -> None:
     path, request = "/seal.v1.AuditorService/StartRun", pb.StartRunRequest(settings=settings)
-    check(Identity(Role.OPERATOR, "alice"), path, request)
+    check_request(Identity(Role.OPERATOR, "alice"), path, request)
     if allowed:
-        check(Identity(Role.SCHEDULER), path, request)
+        check_request(Identity(Role.SCHEDULER), path, request)
         return
     with pytest.raises(NotAllowed) as refused:
-        check(Identity(Role.SCHEDULER), path, request)
+        check_request(Identity(Role.SCHEDULER), path, request)
     assert refused.value.reason == "AUDITORS_BOUNDS"
     assert "settings." in refused.value.message
+
+
+async def test_nothing_of_a_refused_call_is_parsed(tmp_path: Path) -> None:
+    """Bytes that are no message: who may call is told so, who may not is told only that."""
+    learn = next(rpc for rpc in rpcs() if rpc.method.name == "Learn")
+    async with instant_services(tmp_path) as services:
+        for role, code in (
+            (Role.APPLICATION, grpc.StatusCode.PERMISSION_DENIED),
+            (Role.AUDITOR, grpc.StatusCode.INVALID_ARGUMENT),
+        ):
+            tls = services.certificate(role)
+            async with open_channel(services.targets[Role.TEACHER], tls=tls, expects=Role.TEACHER) as channel:
+                raw: Any = channel.unary_stream(learn.path)  # without a serializer it sends bytes as they are
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await raw(b"\xff\xff\xff").read()
+            assert refused.value.code() is code
+        assert services.reached.total() == 0
 
 
 async def test_a_connection_does_not_outlive_its_certificate(tmp_path: Path) -> None:
@@ -135,4 +155,4 @@ async def test_a_connection_does_not_outlive_its_certificate(tmp_path: Path) -> 
 def test_an_rpc_that_the_table_does_not_name_is_refused_to_everybody() -> None:
     for role in Role:
         with pytest.raises(NotAllowed):
-            check(Identity(role), "/seal.v1.AuditorService/Added", None)
+            check(Identity(role), "/seal.v1.AuditorService/Added")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
 from prometheus_client import REGISTRY
 
 from cli.certificates import Authority
@@ -18,6 +20,7 @@ from common.rpc.client import open_channel
 from common.tls.reloading import Reloader
 from common.tls.settings import TlsSettings
 from tests.boundary.instant import instant_services, rpcs
+from tests.boundary.refusals import with_names, with_uris
 from tests.boundary.rotation import rotate_under_load
 
 FAILURES = "seal_certificate_reload_failures_total"
@@ -60,11 +63,29 @@ def missing(folder: Path, authority: Authority) -> None:
     (folder / "ca.crt").unlink()
 
 
+def unknown_kind(folder: Path, authority: Authority) -> None:
+    """PKCS 8 that is whole, of an algorithm that nobody knows."""
+    lines = ["MC4CAQAwBQYDKwFwBCIEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+    (folder / "tls.key").write_text("\n".join(["-----BEGIN PRIVATE KEY-----", *lines, "-----END PRIVATE KEY-----", ""]))
+
+
+def two_uris(folder: Path, authority: Authority) -> None:
+    with_uris(authority, folder, "spiffe://seal.internal/teacher", "https://teacher.example")
+
+
+def unreadable_names(folder: Path, authority: Authority) -> None:
+    """A certificate that is whole but for its subject alternative names."""
+    with_names(authority, folder, x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x01\x02"))
+
+
 def foreign(folder: Path, authority: Authority) -> None:
     Authority.create("elsewhere.internal").issue(folder, Role.TEACHER)
 
 
-@pytest.mark.parametrize("spoil", [half_written, another_key, expired, missing, foreign])
+BAD = [half_written, another_key, expired, missing, unknown_kind, two_uris, unreadable_names, foreign]
+
+
+@pytest.mark.parametrize("spoil", BAD)
 def test_a_bad_file_keeps_the_last_good_certificate_until_a_good_one_comes(
     tmp_path: Path, spoil: Callable[[Path, Authority], None]
 ) -> None:
@@ -88,7 +109,7 @@ def test_a_bad_file_keeps_the_last_good_certificate_until_a_good_one_comes(
     assert REGISTRY.get_sample_value(EXPIRY, {"kind": "own"}) == reloader.current.leaf_expires.timestamp()
 
 
-@pytest.mark.parametrize("spoil", [half_written, another_key, expired, missing, foreign])
+@pytest.mark.parametrize("spoil", BAD)
 def test_a_process_does_not_start_with_a_bad_file_and_names_it(
     tmp_path: Path, spoil: Callable[[Path, Authority], None]
 ) -> None:

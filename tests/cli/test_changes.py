@@ -17,7 +17,7 @@ from cli.taskfiles import load_tasks
 from common import errors
 from common.boundary.identities import Identity, Role
 from common.contract.seal.v1 import auditor_pb2 as pb
-from common.rpc.authorization import check
+from common.rpc.reading import check_request
 from tests.cli.conftest import Seal
 from tests.cli.scripted_auditor import ScriptedAuditor, recorded_events, serving
 
@@ -41,7 +41,7 @@ class Nightly(ScriptedAuditor):
         return [request for request in self.requests if isinstance(request, pb.StartRunRequest)]
 
     async def StartRun(self, request: pb.StartRunRequest, context: object) -> pb.StartRunResponse:
-        check(Identity(Role.SCHEDULER), "/seal.v1.AuditorService/StartRun", request)
+        check_request(Identity(Role.SCHEDULER), "/seal.v1.AuditorService/StartRun", request)
         await super().StartRun(request, context)
         state = self.known.setdefault(request.run_id, pb.RUN_STATE_QUEUED)
         return pb.StartRunResponse(run=pb.Run(run_id=request.run_id, state=state))

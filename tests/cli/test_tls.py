@@ -67,6 +67,15 @@ def test_certificates_are_made_for_every_identity_and_the_authority_is_used_agai
         assert key.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("host", ["teacher.seal.internal", "Auditor.seal.internal.", "*.seal.internal"])
+def test_no_certificate_gets_the_name_of_another_service(made: Path, seal: Seal, host: str) -> None:
+    before = (made / "student" / "tls.crt").read_bytes()
+    outcome = seal("certificates", str(made), "--host", host)
+    assert outcome.code == 2
+    assert f"--host {host}: is how callers know a service" in outcome.err
+    assert (made / "student" / "tls.crt").read_bytes() == before
+
+
 def test_commands_show_the_operators_certificate(made: Path, seal: Seal, monkeypatch: pytest.MonkeyPatch) -> None:
     with auditor_at(made / "auditor") as target:
         for folder in (made, made / "operator", made / "operator-alice"):

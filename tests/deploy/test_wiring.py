@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import yaml
 from auditor.config import AuditorConfig
 from common.boundary.allow_table import GRPC_PORTS, Place, edges
 from common.boundary.identities import Identity, Role
+from common.contract.seal.v1 import student_pb2
 from common.prompting import SYSTEM_PROMPT
 from student.config import StudentConfig
 from tests.deploy.cluster import NAME, OVERLAYS, Manifest, Pod, of_kind, pods, services
+from tests.monitoring.table import documented
 from tools.manifests.evaluate import closed_edges, open_edges, selects
 from tools.manifests.kustomize import ROOT, components, opened_by, rendered, rendered_folder
 from tools.manifests.places import NAMESPACES
@@ -100,6 +104,26 @@ def test_monitors_and_scalers_find_what_they_name(overlay: str) -> None:
             if found.workload["kind"] == target["kind"] and found.name == target["name"]
         ]
         assert "replicas" not in pod.workload["spec"]  # or every apply would set back what the scaler chose
+
+
+def test_students_that_are_all_busy_call_for_more() -> None:
+    """The auditor has one call at a replica and keeps what waits to itself: a queue at the students says nothing."""
+    [scaler] = of_kind(rendered("production"), "ScaledObject")
+    [trigger] = scaler["spec"]["triggers"]
+    asked = re.fullmatch(r"sum\((\w+)\{(.*)\}\)", trigger["metadata"]["query"])
+    assert asked is not None
+    assert asked[1] == "seal_rpcs_in_flight"
+    assert asked[1] in {series for metric in documented() for series in metric.series}
+    assert 'namespace="seal-student"' in asked[2]
+    methods = re.search(r'grpc_method=~"(.*)"', asked[2])
+    assert methods is not None
+    service = student_pb2.DESCRIPTOR.services_by_name["StudentService"]
+    assert {method.name for method in service.methods if method.server_streaming} == set(methods[1].split("|"))
+    least, most = scaler["spec"]["minReplicaCount"], scaler["spec"]["maxReplicaCount"]
+    for busy in range(least, most):
+        wanted = busy / float(trigger["metadata"]["threshold"])
+        assert wanted > busy * 1.1  # what a HorizontalPodAutoscaler takes for the same
+        assert math.ceil(wanted) > busy
 
 
 @each_overlay

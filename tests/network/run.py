@@ -95,7 +95,7 @@ class _Cluster:
 
     async def seal(self, role: Role, *words: str) -> list[dict[str, Any]]:
         """What the CLI says to somebody of this role, in his pod."""
-        own = self.authority.issue(self.folder / "callers" / role, role)
+        own = self.authority.issue(self.folder / "callers" / role, role, "alice" if role is Role.OPERATOR else "")
         options = ("--auditor", self.grpc(Place.AUDITOR), "--tls", str(own), "--json")
         said = await self.done(Place(role), sys.executable, "-m", "cli.main", *words, *options)
         return [json.loads(line) for line in said.splitlines()]

@@ -171,7 +171,7 @@ class Stage:
     @asynccontextmanager
     async def _dialled(self, role: Role) -> AsyncIterator[Any]:
         """The auditor, as somebody with a certificate of this role."""
-        own = self.authority.issue(self.folder / "callers" / role, role)
+        own = self.authority.issue(self.folder / "callers" / role, role, "alice" if role is Role.OPERATOR else "")
         target = f"127.0.0.1:{self.ports['auditor'][0]}"
         async with open_channel(target, tls=TlsSettings.of_folder(own), expects=Role.AUDITOR) as channel:
             yield auditor_pb2_grpc.AuditorServiceStub(channel)
