@@ -39,6 +39,14 @@ class FolderStorage:
             probe.unlink()
         except OSError as error:
             raise InvalidConfig(f"store: cannot write to {self._root}: {error.strerror}") from None
+        try:
+            with _lock(self._root / "aliases" / ".check.lock"):
+                pass
+        except OSError as error:
+            raise InvalidConfig(
+                f"store: {self._root} is on a file system without locks ({error.strerror}), where two replicas could "
+                "move an alias at once; use another, or a bucket"
+            ) from None
 
     def sweep(self, older_than_seconds: float) -> int:
         return sum(sweep(self._root / name, older_than_seconds) for name in FOLDERS)
@@ -65,7 +73,7 @@ class FolderObjects:
 
     def update(self, key: str, change: Callable[[bytes | None], bytes | None]) -> None:
         path = self._path(key)
-        with FileLock(path.parent / f".{path.stem}.lock"):
+        with _lock(path.parent / f".{path.stem}.lock"):
             try:
                 current: bytes | None = path.read_bytes()
             except FileNotFoundError:
@@ -76,6 +84,11 @@ class FolderObjects:
 
     def _path(self, key: str) -> Path:
         return self._root / checked(key)
+
+
+def _lock(file: Path) -> FileLock:
+    """The kernel's or none: a file that stands for a lock would outlive a process that was killed."""
+    return FileLock(file, fallback_to_soft=False)
 
 
 def sweep(folder: Path, older_than_seconds: float) -> int:

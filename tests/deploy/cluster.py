@@ -77,6 +77,12 @@ class Pod:
         over = [mount for mount in self.mounts if Path(path).is_relative_to(mount)]
         return bool(over) and not self.mounts[max(over, key=len)].get("readOnly", False)
 
+    def claimed(self, path: str) -> bool:
+        """Whether what is written at `path` outlives the pod."""
+        over = [mount for mount in self.mounts if Path(path).is_relative_to(mount)]
+        volume = self.volumes[self.mounts[max(over, key=len)]["name"]] if over else {}
+        return "persistentVolumeClaim" in volume or "accessModes" in volume.get("spec", {})
+
 
 def pods(manifests: list[Manifest]) -> list[Pod]:
     return [Pod(workload, template) for workload, template in pod_templates(manifests)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 
+from auditor.config import AuditorConfig
 from common.boundary.allow_table import GRPC_PORTS, HEALTH_PORTS, METRICS_PORTS, Place
 from common.contract.seal.v1 import auditor_pb2, student_pb2, teacher_pb2
 from student.config import StudentConfig
 from teacher.config import TeacherConfig
 from tests.deploy.cluster import CONFIGS, NAME, OVERLAYS, Manifest, Pod, of_kind, pods, services
-from tools.manifests.kustomize import rendered
+from tools.manifests.kustomize import components, rendered
 
 FULL_NAMES = {
     "teacher": teacher_pb2.DESCRIPTOR.services_by_name["TeacherService"].full_name,
@@ -111,6 +114,42 @@ def test_what_a_pod_writes_is_on_a_volume(overlay: str) -> None:
         database = str(getattr(config, "database", ""))
         if database.startswith("sqlite:///"):
             assert pod.writable(database.removeprefix("sqlite:///"))
+
+
+@each_overlay
+def test_the_user_of_a_pod_can_read_its_secrets_and_nobody_can_write_them(overlay: str) -> None:
+    for pod in pods(rendered(overlay)):
+        secrets = [volume["secret"] for volume in pod.volumes.values() if "secret" in volume]
+        assert secrets, pod.name
+        # Files of a Secret belong to root and to the group fsGroup.
+        assert pod.spec["securityContext"]["fsGroup"] == pod.spec["securityContext"]["runAsGroup"], pod.name
+        assert {secret["defaultMode"] for secret in secrets} == {0o440}, pod.name
+
+
+@each_overlay
+def test_the_ledger_has_one_writer_and_outlives_its_pod(overlay: str) -> None:
+    manifests = rendered(overlay)
+    [(pod, config)] = [(pod, config) for pod, config in services(manifests) if isinstance(config, AuditorConfig)]
+    assert (pod.workload["kind"], pod.workload["spec"]["replicas"]) == ("StatefulSet", 1)
+    if "postgres" not in components(overlay):
+        assert pod.claimed(config.database.removeprefix("sqlite:///"))
+        return
+    url, query = urlsplit(config.database), parse_qs(urlsplit(config.database).query)
+    assert url.scheme.startswith("postgresql")
+    [service] = [found for found in of_kind(manifests, "Service") if found["metadata"]["name"] == "postgres"]
+    [server] = [found for found in pods(manifests) if found.name == "postgres"]
+    assert url.hostname == f"postgres.{service['metadata']['namespace']}.svc.cluster.local"
+    assert url.port == service["spec"]["ports"][0]["port"] == server.ports["postgres"]
+    assert query == {"sslmode": ["verify-full"], "sslrootcert": [str(config.tls.ca) if config.tls else ""]}
+    assert server.claimed(server.environment["PGDATA"])
+    assert (url.username, url.path) == (server.environment["POSTGRES_USER"], f"/{server.environment['POSTGRES_DB']}")
+    # One Secret, mounted where each of the two looks for the password.
+    for reader, file in (
+        (pod, str(config.database_password_file)),
+        (server, server.environment["POSTGRES_PASSWORD_FILE"]),
+    ):
+        mount = reader.mounts[file.removesuffix("/password")]
+        assert reader.volumes[mount["name"]]["secret"]["secretName"] == "seal-postgres"
 
 
 @each_overlay

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from common.contract.seal.v1 import student_pb2
-from common.errors import NotFound
+from common.errors import InvalidConfig, NotFound
 from common.files import write_atomically
 from common.lora.adapter_folder import AdapterFolders
 from common.rpc.client import remote_errors
@@ -81,6 +83,18 @@ def test_a_replica_killed_while_it_moves_an_alias_blocks_no_other(tmp_path: Path
         holder.wait()
     moved = Aliases(storage.objects).move(SetAliasRequest(request_id="r", name="live", version="base"))
     assert moved.generation == 1
+
+
+def test_a_file_system_without_locks_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = FolderStorage(tmp_path)
+    storage.check()
+
+    def none(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(InvalidConfig, match="without locks"):
+        storage.check()
 
 
 def test_only_what_is_half_done_and_old_is_swept_away(tmp_path: Path) -> None:
