@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,11 @@ import grpc
 
 from cli.certificates import Authority
 from common.boundary.identities import Role
+from common.rpc.channels import ReloadingChannel
 from common.rpc.client import open_channel
 from common.rpc.limits import CallLimits
+from common.tls.credentials import channel_credentials
+from common.tls.material import Material, read_material
 from common.tls.settings import TlsSettings
 from tests.boundary.instant import Rpc, instant_services, rpcs
 
@@ -53,6 +56,7 @@ async def rotate_under_load(calls: int = 400, rounds: int = 3) -> Rotation:
         async with instant_services(Path(folder), limits=LIMITS, reload_seconds=RELOAD_SECONDS) as services:
             tls = services.certificate(Role.AUDITOR).model_copy(update={"reload_seconds": RELOAD_SECONDS})
             sides = [_Files(Role.AUDITOR, tls), _Files(Role.STUDENT, services.certificate(Role.STUDENT))]
+            first = await asyncio.to_thread(read_material, tls)
             rotated = asyncio.Event()
             async with open_channel(services.targets[Role.STUDENT], tls=tls, expects=Role.STUDENT) as channel:
                 load = [asyncio.create_task(_load(channel, found, rotated, calls)) for _ in range(CALLERS)]
@@ -66,7 +70,46 @@ async def rotate_under_load(calls: int = 400, rounds: int = 3) -> Rotation:
                     authority = new
                 rotated.set()
                 await asyncio.gather(*load)
+                newest = await asyncio.to_thread(read_material, tls)
+                await _really_replaced(services.targets[Role.STUDENT], channel, first, newest, found)
     return found
+
+
+async def _really_replaced(
+    target: str, channel: grpc.aio.Channel, first: Material, newest: Material, found: Rotation
+) -> None:
+    """Calls also succeed where nobody looks at files: what was first must have stopped working, on both sides."""
+    status = next(rpc for rpc in rpcs() if rpc.path.endswith("StudentService/GetStatus"))
+    shown = await _as(target, status, newest)
+    if shown is not grpc.StatusCode.OK:
+        found.failed.append(f"the service and who has the newest files do not meet: {shown.name}")
+    # Each of these differs from the newest in one thing: what the caller trusts, and what it shows.
+    for what, material in (
+        ("the service still shows its first certificate", replace(newest, ca=first.ca)),
+        (
+            "the service still trusts the first authority",
+            replace(newest, certificate=first.certificate, key=first.key),
+        ),
+    ):
+        if await _as(target, status, material) is not grpc.StatusCode.UNAVAILABLE:
+            found.failed.append(what)
+    if not isinstance(channel, ReloadingChannel) or channel.newest().fingerprint != newest.fingerprint:
+        found.failed.append("the caller still shows its first certificate")
+
+
+async def _as(target: str, rpc: Rpc, material: Material) -> grpc.StatusCode:
+    """What a caller hears that makes a connection of its own."""
+    options = (
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),
+        ("grpc.default_authority", "student.seal.internal"),
+    )
+    async with grpc.aio.secure_channel(target, channel_credentials(material), options=options) as channel:
+        try:
+            await rpc.call(channel)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
 
 
 def _handover(sides: list[_Files], old: Authority, new: Authority) -> list[Callable[[], None]]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import grpc
 import pytest
@@ -16,7 +17,9 @@ from prometheus_client import REGISTRY
 from cli.certificates import Authority
 from common.boundary.identities import Role
 from common.errors import InvalidConfig
+from common.rpc.channels import ReloadingChannel
 from common.rpc.client import open_channel
+from common.tls.material import Material
 from common.tls.reloading import Reloader
 from common.tls.settings import TlsSettings
 from tests.boundary.instant import instant_services, rpcs
@@ -118,6 +121,43 @@ def test_a_process_does_not_start_with_a_bad_file_and_names_it(
     spoil(folder, authority)
     with pytest.raises(InvalidConfig, match=rf"tls\.(certificate|key|ca): {folder}"):
         Reloader(TlsSettings.of_folder(folder))
+
+
+async def test_a_rotation_in_a_services_last_moment_leaves_no_channel_open(tmp_path: Path) -> None:
+    """Closed before the task that waits for the old channel's calls has run at all."""
+    tls = TlsSettings.of_folder(Authority.create().issue(tmp_path, Role.AUDITOR))
+    clock = Clock()
+    dialled: list[AsyncMock] = []
+
+    def dial(_: Material) -> grpc.aio.Channel:
+        dialled.append(AsyncMock(spec=grpc.aio.Channel))
+        return dialled[-1]
+
+    channel = ReloadingChannel(Reloader(tls, clock), dial)
+    Authority.create().issue(tmp_path, Role.AUDITOR)
+    clock.now += 60
+    channel.newest()
+    await channel.close()
+    assert len(dialled) == 2
+    for made in dialled:
+        made.close.assert_awaited()
+
+
+async def test_kubernetes_way_of_replacing_files_is_seen(tmp_path: Path) -> None:
+    """All three are links through one, `..data`, which is moved in one step; the links themselves never change."""
+    for number, authority in enumerate((Authority.create(), Authority.create())):
+        authority.issue(tmp_path / f"..{number}", Role.TEACHER)
+    (tmp_path / "..data").symlink_to("..0")
+    for name in ("tls.crt", "tls.key", "ca.crt"):
+        (tmp_path / name).symlink_to(Path("..data") / name)
+    clock = Clock()
+    reloader = Reloader(TlsSettings.of_folder(tmp_path), clock)
+    before = REGISTRY.get_sample_value(FAILURES)
+    (tmp_path / "..data_tmp").symlink_to("..1")
+    (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+    clock.now += 60
+    assert reloader.current.ca == (tmp_path / "..1" / "ca.crt").read_bytes()
+    assert REGISTRY.get_sample_value(FAILURES) == before
 
 
 async def test_a_stream_that_began_before_a_rotation_ends_behind_it(tmp_path: Path) -> None:

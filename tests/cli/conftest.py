@@ -12,6 +12,7 @@ import pytest
 import structlog
 import structlog.testing
 
+from cli.connection import choose_tls
 from cli.main import main
 from tests.cli.scripted_auditor import ScriptedAuditor, serving
 
@@ -38,6 +39,13 @@ def quiet_server() -> Iterator[None]:
     """The scripted auditor's log would stand among what the commands print."""
     with structlog.testing.capture_logs():
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_certificate() -> Iterator[None]:
+    """A command chooses its certificate for the whole process, which here goes on to other tests."""
+    yield
+    choose_tls(None)
 
 
 @pytest.fixture
