@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from auditor import spreading
 from auditor.clients import GrpcStudent
 from auditor.config import AuditorConfig, Retries, StudentPeer, Timeouts
 from auditor.peers import AliasOrder, AnswerOrder, ScoreOrder, TrainCandidate, TrainOrder, prompt_of
@@ -356,6 +357,33 @@ async def test_a_version_that_proves_invalid_where_it_is_taken_over_is_said_to_b
         Liveness.BASE,
         Liveness.INVALID,
     ]
+
+
+async def test_one_that_is_leaving_takes_nobody_elses_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollout: the old one still works on its piece when its name is gone and the new one's has come."""
+    replicas = on_one_store(3)
+    meeting = asyncio.Barrier(3)
+    for replica in replicas:
+        replica.meeting = meeting
+    monkeypatch.setattr(spreading, "LOOK_AGAIN_SECONDS", 0.05)
+    async with spread_over(replicas, batch=1) as student:
+        all_three = sorted(replica.address for replica in await student.means.known())
+        now = set(all_three[:2])
+
+        async def addresses(target: str) -> set[str]:
+            return set(now)
+
+        monkeypatch.setattr(resolving, "addresses_of", addresses)
+        monkeypatch.setattr(student.means.replicas, "_refresh_seconds", 0.0)
+        monkeypatch.setattr(student.means.replicas, "_due", 0.0)
+        work = asyncio.create_task(train(student, training(3)))
+        begun = asyncio.as_completed([asyncio.create_task(replica.began.wait()) for replica in replicas])
+        for _ in range(2):
+            await next(begun)
+        now.symmetric_difference_update({all_three[0], all_three[2]})
+        async with asyncio.timeout(20):
+            assert len(await work) == 3
+    assert [len(replica.calls) for replica in replicas] == [1, 1, 1]
 
 
 async def test_orders_that_begin_at_once_wait_for_the_first_answer_of_dns(monkeypatch: pytest.MonkeyPatch) -> None:
