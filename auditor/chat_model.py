@@ -44,7 +44,7 @@ class ChatModelConfig(Config):
     @field_validator("base_url")
     @classmethod
     def _without_key(cls, url: str) -> str:
-        if "@" in urlsplit(url).netloc:
+        if "@" in urlsplit(url).netloc or urlsplit(url).query:  # some endpoints take a key as a parameter
             raise ValueError("holds credentials; write the key into a file and name that as api_key_file")
         return url
 

@@ -33,7 +33,7 @@ class BucketConfig(Config):
     """Of a store at s3://bucket/prefix. Credentials come from files alone, never from settings or the environment."""
 
     endpoint_url: str = Field(
-        default="", pattern=r"^$|^https?://[^\s]+$", description="of a store that is not Amazon's; empty: Amazon's"
+        default="", pattern=r"^$|^https?://[^\s@?]+$", description="of a store that is not Amazon's; empty: Amazon's"
     )
     region: str = Field(default="", pattern=r"^[a-z0-9-]*$")
     credentials_file: Path | None = Field(

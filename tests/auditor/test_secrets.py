@@ -37,8 +37,9 @@ def test_a_password_in_the_databases_url_is_refused_without_being_repeated(
 
 
 @pytest.mark.parametrize("section", ["judges.one", "policy.model"])
-def test_a_key_in_an_endpoints_address_is_refused_without_being_repeated(section: str) -> None:
-    settings = [f"{section}.base_url=https://user:{SECRET}@judge/v1", f"{section}.model=m"]
+@pytest.mark.parametrize("url", [f"https://user:{SECRET}@judge/v1", f"https://judge/v1?api-key={SECRET}"])
+def test_a_key_in_an_endpoints_address_is_refused_without_being_repeated(section: str, url: str) -> None:
+    settings = [f"{section}.base_url={url}", f"{section}.model=m"]
     with pytest.raises(InvalidConfig, match="api_key_file") as refused:
         resolve(AuditorConfig, "auditor", settings=settings)
     assert SECRET not in refused.value.message
