@@ -120,14 +120,14 @@ class GrpcStudent:
 
     async def answer(self, order: AnswerOrder, progress: OnProgress) -> AsyncIterator[LivenessProof | Answer]:
         request = to_proto(student_pb2.AnswerRequest, order)
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[str, ...]] = set()
         opened = partial(self._stub.Answer, request, timeout=self._timeouts.answer)
         async for event in streamed(opened, self._retries):
             match event.WhichOneof("event"):
                 case "progress":
                     progress(received(Progress, event.progress, "student"))
-                case "proof" if (event.proof.version, "") not in seen:
-                    seen.add((event.proof.version, ""))
+                case "proof" if _proof_key(event.proof) not in seen:
+                    seen.add(_proof_key(event.proof))
                     yield received(LivenessProof, event.proof, "student")
                 case "answer" if (event.answer.version, event.answer.prompt_id) not in seen:
                     seen.add((event.answer.version, event.answer.prompt_id))
@@ -137,7 +137,7 @@ class GrpcStudent:
         self, order: ScoreOrder, progress: OnProgress
     ) -> AsyncIterator[LivenessProof | ScoredContinuation | KlFromBase]:
         request = to_proto(student_pb2.LogLikelihoodRequest, order)
-        seen: set[tuple[str, str, str]] = set()
+        seen: set[tuple[str, ...]] = set()
         opened = partial(self._stub.LogLikelihood, request, timeout=self._timeouts.answer)
         async for event in streamed(opened, self._retries):
             kind = str(event.WhichOneof("event"))
@@ -146,7 +146,7 @@ class GrpcStudent:
                 continue
             message = getattr(event, kind)
             name = {"scored": "continuation_id", "kl": "prompt_id"}.get(kind)
-            key = (kind, message.version, getattr(message, name) if name else "")
+            key = (kind, message.version, getattr(message, name)) if name else _proof_key(message)
             if key not in seen:
                 seen.add(key)
                 yield received(SCORES[kind], message, "student")
@@ -155,6 +155,12 @@ class GrpcStudent:
         request = to_proto(student_pb2.SetAliasRequest, order)
         call = partial(self._stub.SetAlias, request, timeout=self._timeouts.status)
         return received(Alias, (await unary(call, self._retries)).alias, "student")
+
+
+def _proof_key(proof: student_pb2.LivenessProof) -> tuple[str, ...]:
+    """A call that is opened again may come to where the version proves invalid: that is news."""
+    invalid = proof.liveness == student_pb2.LIVENESS_INVALID
+    return "proof", proof.version, "invalid" if invalid else ""
 
 
 async def unary(call: Callable[[], Awaitable[T]], retries: Retries) -> T:

@@ -329,30 +329,46 @@ async def test_an_alias_moves_at_any_replica_and_progress_is_that_of_the_whole_o
     assert max(progress.total for progress in told) == 6
 
 
-async def test_a_version_that_proves_invalid_where_it_is_taken_over_is_said_to_be() -> None:
+@pytest.mark.parametrize("spread", [True, False], ids=["spread", "one call"])
+@pytest.mark.parametrize("rpc", ["answer", "score"])
+async def test_a_version_that_proves_invalid_where_it_is_taken_over_is_said_to_be(rpc: str, spread: bool) -> None:
     """Its first proof was good; without the second one its answers would merely be incomplete."""
     calls = 0
 
     class Doubted(Replica):
         async def Answer(self, request: Any, context: Any) -> AsyncIterator[student_pb2.AnswerResponse]:
+            async for proof in self.proofs(context):
+                yield student_pb2.AnswerResponse(proof=proof)
+
+        async def LogLikelihood(self, request: Any, context: Any) -> AsyncIterator[student_pb2.LogLikelihoodResponse]:
+            async for proof in self.proofs(context):
+                yield student_pb2.LogLikelihoodResponse(proof=proof)
+
+        async def proofs(self, context: Any) -> AsyncIterator[student_pb2.LivenessProof]:
             nonlocal calls
             calls += 1
             taken_over = calls > 2  # a piece is asked twice where it began
             liveness = student_pb2.LIVENESS_INVALID if taken_over else student_pb2.LIVENESS_BASE
-            yield student_pb2.AnswerResponse(proof=student_pb2.LivenessProof(version="base", liveness=liveness))
+            yield student_pb2.LivenessProof(version="base", liveness=liveness)
             if not taken_over:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
 
     replicas: list[Replica] = [Doubted(), Doubted()]  # type: ignore[abstract]
-    order = AnswerOrder(
-        request_id="answer",
-        purpose=AnswerPurpose.AUDIT,
-        prompts=(prompt_of(ask("The plan", "How long?"), "q"),),
-        versions=("base",),
-        sampling=Sampling(max_new_tokens=8),
-    )
+    prompts = (prompt_of(ask("The plan", "How long?"), "q"),)
     async with spread_over(replicas) as student:
-        events = [event async for event in student.answer(order, lambda _: None)]
+        client = student if spread else student.anyone
+        if rpc == "answer":
+            asked = AnswerOrder(
+                request_id="answer",
+                purpose=AnswerPurpose.AUDIT,
+                prompts=prompts,
+                versions=("base",),
+                sampling=Sampling(max_new_tokens=8),
+            )
+            events: list[Any] = [event async for event in client.answer(asked, lambda _: None)]
+        else:
+            scored = ScoreOrder(request_id="score", versions=("base",), kl_prompts=prompts)
+            events = [event async for event in client.score(scored, lambda _: None)]
     assert [event.liveness for event in events if isinstance(event, LivenessProof)] == [
         Liveness.BASE,
         Liveness.INVALID,
