@@ -22,7 +22,7 @@ _RUNS = frozenset({Role.OPERATOR, Role.SCHEDULER})
 _ASKS = frozenset({Role.OPERATOR, Role.APPLICATION})
 EVERYBODY = frozenset(Role)
 
-# The application may ask the live version and nothing else: common/boundary/live_only.py reads the request.
+# The application may ask the live version and nothing else: common/boundary/request_rules.py reads the request.
 LIVE_ONLY = frozenset({Role.APPLICATION})
 
 RPCS: Mapping[str, frozenset[Role]] = {

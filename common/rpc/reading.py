@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from common.boundary.identities import Identity
-from common.boundary.live_only import REQUESTS, RESPONSES
+from common.boundary.request_rules import REQUESTS, RESPONSES
 from common.errors import InvalidRequest, NotAllowed, Violation
 from common.rpc.caller import caller
 from common.rpc.wrapping import Context, unseen

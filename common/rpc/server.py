@@ -22,9 +22,9 @@ from common.errors import InvalidConfig
 from common.metrics import READY, serve_metrics
 from common.rpc.admission import AdmissionInterceptor
 from common.rpc.authorization import AuthorizationInterceptor
+from common.rpc.health_port import serve_health
 from common.rpc.interceptors import CallInterceptor
 from common.rpc.measured import MeasuringInterceptor
-from common.rpc.probes import serve_health
 from common.rpc.reading import ReadingInterceptor
 from common.tls.credentials import server_credentials
 from common.tls.reloading import Reloader
