@@ -12,6 +12,7 @@ from tests.fuzz.driver import made, rpcs_of
 from tests.fuzz.run import SERVICES, fuzz
 
 REQUESTS = 2_000
+TURNED_AWAY = frozenset({"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED"})
 
 
 @pytest.mark.timeout(600)
@@ -20,8 +21,9 @@ async def test_two_thousand_mutated_requests_break_nothing(tmp_path: Path) -> No
     assert outcome.findings.result() == {"requests": REQUESTS, "internal": 0, "hangs": 0, "crashes": 0}, "\n".join(
         outcome.findings.noted
     )
-    answered = {rpc for rpc, code in outcome.findings.codes if code == "OK"}
-    assert answered >= {"ProposeEdits", "Learn", "Train", "Answer", "LogLikelihood", "StartRun", "WatchRun", "Ask"}
+    # Which of them end in OK depends on what others did just before; all of these must get past the checks.
+    reached = {rpc for rpc, code in outcome.findings.codes if code not in TURNED_AWAY}
+    assert reached >= {"ProposeEdits", "Learn", "Train", "Answer", "LogLikelihood", "StartRun", "WatchRun", "Ask"}
     refused = {rpc for rpc, code in outcome.findings.codes if code == "INVALID_ARGUMENT"}
     assert {rpc.name for rpc in rpcs_of(SERVICES)} - refused <= {"VerifyLedger"}
 
