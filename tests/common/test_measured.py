@@ -107,7 +107,7 @@ async def test_a_caller_that_leaves_and_one_that_waited_too_long_are_told_apart(
         await servicer.started.wait()
         call.cancel()
         with pytest.raises(grpc.aio.AioRpcError):
-            await stub.GetStatus(teacher_pb2.TeacherServiceGetStatusRequest(), timeout=2)
+            await stub.GetStatus(teacher_pb2.TeacherServiceGetStatusRequest(), timeout=0.5)
     assert (left(), late()) == (1, 1)
 
 
