@@ -61,13 +61,13 @@ test-models: $(INSTALLED) ## tests with SmolLM2, vLLM and the three services, on
 boundary: $(INSTALLED) ## canaries in every key, every RPC as everybody, certificates replaced under load; JSON on the last line, two minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.boundary
 
-network: $(INSTALLED) ## the NetworkPolicies enforced by a kernel, and a run under them; JSON on the last line (needs root and kubectl)
+network: $(INSTALLED) ## the NetworkPolicies enforced by a kernel, and a run under them; JSON on the last line, two minutes (needs root and kubectl)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.network
 
-fuzz: $(INSTALLED) ## 100,000 mutated requests over all RPCs; a JSON object on the last line, ten to twenty minutes [ARGS=]
+fuzz: $(INSTALLED) ## 100,000 mutated requests over all RPCs; JSON on the last line, ten to twenty minutes [ARGS=]
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-soak: $(INSTALLED) ## a day's worth of runs on scripted services: memory and files stay flat; JSON on the last line [ARGS=]
+soak: $(INSTALLED) ## a day's worth of runs on scripted services: memory and files stay flat; JSON on the last line, four to ten minutes [ARGS=]
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy --strict, import rules, buf lint and breaking-change check
@@ -91,7 +91,7 @@ dashboards: $(INSTALLED) ## write Grafana's dashboards anew, after a change of t
 pictures: $(INSTALLED) ## draw docs/pictures anew from a run that a Prometheus watches, three minutes
 	$(BIN)/python -m tools.pictures
 
-manifests: $(CHECKS) ## render, validate and check every overlay of deploy/k8s, a minute (needs kubectl)
+manifests: $(CHECKS) ## render, validate and check every overlay of deploy/k8s, a minute, the first time three (needs kubectl)
 	@$(dir $(CHECKS))bin/python -m tools.manifests
 
 $(CHECKS): requirements/checks.txt
@@ -113,5 +113,5 @@ sbom: requirements/image-tools.txt ## list what each image holds, as CycloneDX i
 images: $(INSTALLED) ## make what the images hold and start it, unprivileged on a read-only root, 15 minutes (needs root) [ARGS=]
 	$(BIN)/pytest -m images $(ARGS)
 
-clean: ## remove what was made here, but not the model cache
-	rm -rf .venv .venv-checks .seal .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+clean: ## remove what was set up here, but neither the model cache nor .seal (ledger, adapters, certificates)
+	rm -rf .venv .venv-checks .mypy_cache .ruff_cache .pytest_cache build *.egg-info

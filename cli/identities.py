@@ -19,6 +19,7 @@ from common.boundary.identities import NAME, TRUST_DOMAIN, Identity, Role
 from common.operator import user_name
 
 AUTHORITY = "ca"
+COLLEAGUE = "operator-"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ def make_certificates(
         raise BadInput(f"--trust-domain {trust_domain}: expected lower-case letters, digits and . _ -")
     folders = {str(role): Identity(role) for role in Role if role is not Role.OPERATOR}
     folders["operator"] = Identity(Role.OPERATOR, _own_name())
-    folders |= {f"operator-{name}": Identity(Role.OPERATOR, name) for name in operators}
+    # Whoever has a certificate here gets it renewed with the others.
+    known = [path.name.removeprefix(COLLEAGUE) for path in sorted(folder.glob(f"{COLLEAGUE}*"))]
+    names = [*operators, *(name for name in known if re.fullmatch(NAME, name))]
+    folders |= {f"{COLLEAGUE}{name}": Identity(Role.OPERATOR, name) for name in names}
     try:
         authority = _authority(folder / AUTHORITY, trust_domain)
         _check_hosts(hosts, authority.trust_domain)

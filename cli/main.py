@@ -57,7 +57,7 @@ def seal(
       seal run examples/support      learn a folder of documents, in another terminal
       seal edits                     what was kept, what was rejected, and why
       seal show 3fa9c1               everything about one edit
-      seal ask "How long is the free trial?" --topic Marlquay
+      seal ask "How long is the free trial?" --topic "Marlquay frequently asked questions"
       seal rollback                  undo the last promotion
     """
 

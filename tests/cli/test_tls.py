@@ -63,6 +63,9 @@ def test_certificates_are_made_for_every_identity_and_the_authority_is_used_agai
     assert {f"spiffe://seal.internal/{role}" for role in Role if role is not Role.OPERATOR} < set(identities)
     assert "spiffe://seal.internal/operator/bob" in identities
     assert (made / "operator-bob" / "ca.crt").read_bytes() == authority == (made / "ca" / "ca.crt").read_bytes()
+    alice = (made / "operator-alice" / "tls.crt").read_bytes()
+    assert seal("certificates", str(made)).code == 0
+    assert (made / "operator-alice" / "tls.crt").read_bytes() != alice, "who is known is renewed without being named"
     for key in (made / "ca" / "ca.key", made / "operator-bob" / "tls.key", made / "teacher" / "tls.key"):
         assert key.stat().st_mode & 0o077 == 0
 
