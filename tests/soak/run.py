@@ -16,7 +16,7 @@ from tests.support.children import Child
 REAL = ("auditor", "teacher", "student")
 RUNS_A_DAY = 96
 # What a day may add. The auditor keeps in memory what it must answer for without reading the ledger: so much an event.
-AUDITOR_BYTES_AN_EVENT = 4_096
+AUDITOR_BYTES_AN_EVENT = 6_144
 PEER_MIB = 8.0
 OPEN_FILES = 2.0
 MIB = 1 << 20
