@@ -18,8 +18,7 @@ from grpc_status import rpc_status
 
 from common.errors import Cancelled, Expired, Overloaded, SealError, TooMuch
 from common.rpc.status import code_of, to_status
-
-Context = grpc.aio.ServicerContext[Any, Any]
+from common.rpc.wrapping import Context, unseen, wrapped
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -38,40 +37,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or handler.request_streaming or method.startswith("/grpc."):
             return handler
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method, handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(method, handler.unary_unary),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
-
-    def _unary(self, method: str, call: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
-        async def answer(request: Any, context: Context) -> Any:
-            async with self._observed(method, context):
-                return await call(request, context)
-
-        return answer
-
-    def _streaming(
-        self, method: str, call: Callable[[Any, Context], AsyncIterator[Any]]
-    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
-        async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._observed(method, context):
-                async for response in call(request, context):
-                    yield response
-
-        return answer
+        return wrapped(handler, lambda _, context: self._observed(method, context))
 
     @asynccontextmanager
-    async def _observed(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _observed(self, method: str, context: Context) -> AsyncIterator[Callable[[Any], None]]:
         try:
             async with asyncio.timeout(self._seconds(context)):
-                yield
+                yield unseen
         except TimeoutError:
             await refuse(context, Expired(f"{method} did not finish within its deadline"))
         except SealError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,7 @@ from google.protobuf import descriptor_pool
 from prometheus_client import Counter, Gauge, Histogram
 
 from common.boundary.allow_table import RPCS
-
-Context = grpc.aio.ServicerContext[Any, Any]
+from common.rpc.wrapping import Context, wrapped
 
 UNARY, SERVER_STREAM = "unary", "server_stream"
 CALL = ("grpc_type", "grpc_service", "grpc_method")
@@ -98,33 +97,13 @@ class MeasuringInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming or (path.startswith("/grpc.") and path in RPCS):
             return handler
         call = Call.of(path, streams=handler.response_streaming)
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                _streaming(call, handler.unary_stream), handler.request_deserializer, handler.response_serializer
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            _unary(call, handler.unary_unary), handler.request_deserializer, handler.response_serializer
-        )
 
+        @asynccontextmanager
+        async def measured(_: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
+            with call.measured(context):
+                yield lambda _: SENT.labels(*call.labels).inc()
 
-def _unary(call: Call, handler: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Any]:
-    async def answer(request: Any, context: Context) -> Any:
-        with call.measured(context):
-            response = await handler(request, context)
-            SENT.labels(*call.labels).inc()
-            return response
-
-    return answer
-
-
-def _streaming(call: Call, handler: Callable[[Any, Context], AsyncIterator[Any]]) -> Callable[[Any, Context], Any]:
-    async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
-        with call.measured(context):
-            async for response in handler(request, context):
-                SENT.labels(*call.labels).inc()
-                yield response
-
-    return answer
+        return wrapped(handler, measured)
 
 
 def _late(remaining: float | None, elapsed: float) -> bool:

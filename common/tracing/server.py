@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 import grpc
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from common.rpc.wrapping import Context, unseen, wrapped
 from common.tracing.settings import TracingSettings
 from common.tracing.spans import CURRENT, Figure, attributes
 
-Context = grpc.aio.ServicerContext[Any, Any]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -40,20 +40,12 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
             return handler
         caller = {str(key): str(value) for key, value in handler_call_details.invocation_metadata or ()}
 
-        async def unary(request: Any, context: Context) -> Any:
+        @asynccontextmanager
+        async def traced(_: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
             with _traced(method, caller, context):
-                return await handler.unary_unary(request, context)
+                yield unseen
 
-        async def streaming(request: Any, context: Context) -> AsyncIterator[Any]:
-            with _traced(method, caller, context):
-                async for response in handler.unary_stream(request, context):
-                    yield response
-
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                streaming, handler.request_deserializer, handler.response_serializer
-            )
-        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        return wrapped(handler, traced)
 
 
 @contextmanager
