@@ -1,0 +1,80 @@
+"""Several processes with a model each: on a CPU two of one thread do twice what one of two threads does.
+
+A turn is a piece of a benchmark that needs nothing of another: an arm on a passage, or one sequence. Everything that it
+finishes stands on disk (benchmarks/method/workshop.py), so a crew may be killed at any moment and begun again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.method.settings import BenchSettings
+from benchmarks.method.workshop import Workshop
+
+TurnT = TypeVar("TurnT")
+OutcomeT = TypeVar("OutcomeT")
+
+_workshop: Workshop | None = None
+
+
+def work_folder(settings: BenchSettings) -> Path:
+    """Trainings and answers of all benchmarks in this folder: what two of them need is made once."""
+    return settings.folder.absolute() / "work"
+
+
+def size(settings: BenchSettings, turns: int) -> int:
+    """Processes at work."""
+    wanted = settings.workers or (1 if settings.model.device != "cpu" else len(os.sched_getaffinity(0)))
+    return max(1, min(wanted, turns))
+
+
+def each(
+    settings: BenchSettings, work: Callable[[Workshop, TurnT], OutcomeT], turns: Sequence[TurnT]
+) -> Iterator[tuple[TurnT, OutcomeT]]:
+    """(turn, outcome) as they end. work: a function of a module, for another process to find.
+
+    Raises what the first turn raised that failed; those under way are given up.
+    """
+    if not turns:
+        return
+    workers = size(settings, len(turns))
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_open,
+        initargs=(settings, workers),
+    )
+    try:
+        pending = {pool.submit(_take, work, turn): turn for turn in turns}
+        for done in as_completed(pending):
+            yield pending[done], done.result()
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _open(settings: BenchSettings, workers: int) -> None:
+    global _workshop  # noqa: PLW0603 - one a process, which is what an initializer is for
+    model = settings.model
+    if workers > 1 and model.device == "cpu":
+        model = model.model_copy(update={"threads": 1})
+    _workshop = Workshop(work_folder(settings), model, progress=_say)
+
+
+def _take(work: Callable[[Workshop, TurnT], OutcomeT], turn: TurnT) -> OutcomeT:
+    assert _workshop is not None
+    return work(_workshop, turn)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

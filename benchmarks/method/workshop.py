@@ -1,0 +1,173 @@
+"""One loaded model that trains versions and answers with them, and keeps both on disk (benchmarks/method/versions.py).
+
+What stands on disk is read, never made again: adapters in PEFT's format, verified at every read, and answers by what
+was asked of which version. Files appear whole or not at all, so a process may be killed at any moment. One workshop
+belongs to one process; several may share a folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from benchmarks.method.versions import BASE, Trained, Training, published_procedure
+from benchmarks.reference import Factors, merge, tokens_trained, train_edit
+from common.canonical import canonical_json, digest_of
+from common.errors import Corrupt, SealError
+from common.files import write_atomically
+from common.lora.adapter_folder import AdapterFolders
+from common.lora.adapter_format import Adapter, AdapterSpec
+from common.lora.engine import LoraEngine
+from common.lora.interpolation import interpolated
+from common.lora.update import TrainedAdapter, TrainJob
+from common.models.config import ModelConfig
+from common.models.loading import BaseModel, load_model
+from common.types import Domain, Prompt, Sampling
+
+PEFT = "base_model.model."
+Progress = Callable[[str], None]
+
+
+class Texts(Domain):
+    """Answers, in the order in which they were asked for."""
+
+    texts: tuple[str, ...]
+
+
+class Workshop:
+    """Trains and answers under `folder`. The model is loaded when something is left to do."""
+
+    def __init__(self, folder: Path, model: ModelConfig, progress: Progress = lambda said: None) -> None:
+        self._folder = folder
+        self._model = model
+        self._progress = progress
+        self._adapters = AdapterFolders(folder / "adapters")
+
+    def train(self, training: Training) -> Trained:
+        """The version's adapter, trained unless it is there. Raises SealError when training fails."""
+        file = self._trained(training.name)
+        if file.exists():
+            found = Trained.model_validate_json(file.read_bytes())
+            if self._adapters.has(found.adapter):
+                return found
+        started = time.monotonic()
+        made = self._published(training) if training.padding is not None else self._engines(training)
+        adapter, tokens, loss = made
+        digest = self._adapters.put(adapter, base_model=self._model.model)
+        trained = Trained(
+            adapter=digest.sha256, tokens=tokens, seconds=round(time.monotonic() - started, 1), last_loss=round(loss, 4)
+        )
+        write_atomically(file, canonical_json(trained))
+        return trained
+
+    def scaled(self, training: Training, scale: float) -> str:
+        """The adapter between the training's parent and itself: stored, and named by its digest."""
+        child = self._adapters.get(self.train(training).adapter)
+        parent = self._of(training.parent)
+        return self._adapters.put(interpolated(parent, child, scale), base_model=self._model.model).sha256
+
+    def answers(self, adapter: str, prompts: Sequence[Prompt], tokens: int) -> tuple[str, ...]:
+        """Plain greedy answers of at most so many tokens. adapter: a digest, or BASE."""
+        asked = [prompt.conversation.model_dump(mode="json", exclude_none=True) for prompt in prompts]
+        named = digest_of({"base": self.base_digest, "adapter": adapter, "asked": asked, "tokens": tokens}).sha256[:32]
+        file = self._folder / "answers" / f"{named}.json"
+        if file.exists():
+            return Texts.model_validate_json(file.read_bytes()).texts
+        numbered = [
+            Prompt(prompt_id=f"q{place}", conversation=prompt.conversation) for place, prompt in enumerate(prompts)
+        ]
+        written = self._engine.answer([adapter], numbered, Sampling(max_new_tokens=tokens))
+        said = {text.index: text.text for _, text in written}
+        texts = Texts(texts=tuple(said[place] for place in range(len(prompts))))
+        write_atomically(file, canonical_json(texts))
+        return texts.texts
+
+    @cached_property
+    def base_digest(self) -> str:
+        """Names the weights; the model is not loaded for it."""
+        from common.models.digest import base_digest
+        from common.models.resolve import resolve_model
+
+        model = self._model
+        folder = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
+        return base_digest(folder, cache_dir=model.cache_dir).sha256
+
+    @cached_property
+    def _engine(self) -> LoraEngine:
+        def load(version: str) -> Adapter:
+            return self._adapters.get(version)
+
+        engine = LoraEngine(self._loaded(), load=load)
+        assert engine.base.digest.sha256 == self.base_digest
+        return engine
+
+    def _loaded(self) -> BaseModel:
+        return load_model(self._model)
+
+    def _trained(self, name: str) -> Path:
+        return self._folder / "trainings" / f"{name}.json"
+
+    def _of(self, name: str) -> Adapter | None:
+        """The adapter of a training by its name; None for the base. Raises Corrupt for one that was never trained."""
+        if name == BASE:
+            return None
+        file = self._trained(name)
+        if not file.exists():
+            raise Corrupt(f"{file}: the parent is missing", reason="MISSING", ids={"version": name})
+        return self._adapters.get(Trained.model_validate_json(file.read_bytes()).adapter)
+
+    def _engines(self, training: Training) -> tuple[Adapter, int, float]:
+        job = TrainJob(training.name, training.examples, training.recipe, training.seed, self._of(training.parent))
+        (outcome,) = self._engine.train([job], report=lambda step: self._progress(f"step {step.step} of {step.steps}"))
+        if not isinstance(outcome, TrainedAdapter):
+            raise SealError(f"training failed: {outcome.reason}: {outcome.detail}")
+        return outcome.adapter, outcome.tokens, outcome.last_loss
+
+    def _published(self, training: Training) -> tuple[Adapter, int, float]:
+        """By benchmarks/reference.py, on a plain copy of the model: merging changes the weights."""
+        base = self._loaded()
+        procedure = published_procedure(training)
+        documents = [list(base.tokenizer(example.text)["input_ids"]) for example in training.examples]
+        parent = self._of(training.parent)
+        if parent is not None:
+            merge(base.model, _plain(parent), procedure)
+        losses: list[float] = []
+
+        def report(step: int, steps: int, loss: float) -> None:
+            losses.append(loss)
+            self._progress(f"step {step} of {steps}")
+
+        factors = train_edit(
+            base.model,
+            documents,
+            pad=int(base.tokenizer.eos_token_id),
+            seed=training.seed,
+            procedure=procedure,
+            report=report,
+        )
+        last = losses[-len(documents) :]
+        adapter = chained(parent, factors, procedure.alpha / procedure.rank, self.base_digest)
+        return adapter, tokens_trained(documents, procedure), sum(last) / len(last)
+
+
+def chained(parent: Adapter | None, factors: Factors, scaling: float, base: str) -> Adapter:
+    """A merged sequence of updates as one adapter: the factors side by side, whose product is the updates' sum."""
+    tensors = {f"{PEFT}{name}.weight": factor for name, factor in factors.items()}
+    if parent is not None:
+        tensors = {
+            name: torch.cat([parent.tensors[name], factor], dim=0 if ".lora_A." in name else 1)
+            for name, factor in tensors.items()
+        }
+    rank = next(factor.shape[0] for name, factor in tensors.items() if ".lora_A." in name)
+    targets = sorted({name.split(".")[-3] for name in tensors})
+    spec = AdapterSpec(rank=rank, alpha=rank * scaling, target_modules=tuple(targets), base=base)
+    return Adapter(spec, tensors)
+
+
+def _plain(adapter: Adapter) -> Mapping[str, torch.Tensor]:
+    """Factors as benchmarks/reference.py names them."""
+    return {name.removeprefix(PEFT).removesuffix(".weight"): tensor for name, tensor in adapter.tensors.items()}
