@@ -13,6 +13,8 @@ from benchmarks.method.settings import BenchSettings
 from benchmarks.passages import Passage, Question
 from common.edits import check_edit
 from common.errors import InvalidConfig, NotFound
+from teacher.config import TeacherConfig
+from teacher.teacher import Teacher
 from tests.support.tiny_model import tiny_config
 from tests.support.writing_model import LINES, TEXT, TITLE, make_writing_model
 
@@ -70,12 +72,11 @@ def test_other_seeds_and_other_settings_of_the_teacher_are_other_edits(settings:
 
 
 def test_several_arms_are_written_by_one_teacher(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[object] = []
-    real = room.Teacher
+    started: list[TeacherConfig] = []
 
-    def counted(config: room.TeacherConfig) -> room.Teacher:
+    def counted(config: TeacherConfig) -> Teacher:
         started.append(config)
-        return real(config)
+        return Teacher(config)
 
     monkeypatch.setattr(room, "Teacher", counted)
     stated, bare = edits_of_arms(settings, [("implications", ""), ("none", "base")], [KNOWN])
