@@ -11,21 +11,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.method.settings import BenchSettings
-from benchmarks.method.workshop import Workshop
+from benchmarks.method.workshop import Workshop, work_folder
 
 TurnT = TypeVar("TurnT")
 OutcomeT = TypeVar("OutcomeT")
 
 _workshop: Workshop | None = None
-
-
-def work_folder(settings: BenchSettings) -> Path:
-    """Trainings and answers of all benchmarks in this folder: what two of them need is made once."""
-    return settings.folder.absolute() / "work"
 
 
 def size(settings: BenchSettings, turns: int) -> int:
@@ -67,7 +61,7 @@ def _open(settings: BenchSettings, workers: int) -> None:
     model = settings.model
     if workers > 1 and model.device == "cpu":
         model = model.model_copy(update={"threads": 1})
-    _workshop = Workshop(work_folder(settings), model, progress=_say)
+    _workshop = Workshop(work_folder(settings.folder), model, progress=_say)
 
 
 def _take(work: Callable[[Workshop, TurnT], OutcomeT], turn: TurnT) -> OutcomeT:
