@@ -17,7 +17,7 @@ import torch
 from benchmarks.method.versions import BASE, Trained, Training, published_procedure
 from benchmarks.reference import Factors, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
-from common.errors import Corrupt, SealError
+from common.errors import Corrupt, InvalidConfig, SealError
 from common.files import write_atomically
 from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import Adapter, AdapterSpec
@@ -59,6 +59,8 @@ class Workshop:
             found = Trained.model_validate_json(file.read_bytes())
             if self._adapters.has(found.adapter):
                 return found
+        if training.base != self.base_digest:
+            raise InvalidConfig(f"training {training.name} is of another base ({training.base}): name it by this one's")
         started = time.monotonic()
         made = self._published(training) if training.padding is not None else self._engines(training)
         adapter, tokens, loss = made
@@ -73,6 +75,8 @@ class Workshop:
         """The adapter between the training's parent and itself: stored, and named by its digest."""
         child = self._adapters.get(self.train(training).adapter)
         parent = self._of(training.parent)
+        if parent is not None and training.padding is not None:
+            parent = widened(parent, child)
         return self._adapters.put(interpolated(parent, child, scale), base_model=self._model.model).sha256
 
     def answers(self, adapter: str, prompts: Sequence[Prompt], tokens: int) -> tuple[str, ...]:
@@ -171,6 +175,15 @@ def chained(parent: Adapter | None, factors: Factors, scaling: float, base: str)
     targets = sorted({name.split(".")[-3] for name in tensors})
     spec = AdapterSpec(rank=rank, alpha=rank * scaling, target_modules=tuple(targets), base=base)
     return Adapter(spec, tensors)
+
+
+def widened(parent: Adapter, child: Adapter) -> Adapter:
+    """A parent in the shape of what was chained to it: the last update's factors, with nothing in their B."""
+    tensors = {name: tensor.clone() for name, tensor in child.tensors.items()}
+    for name, tensor in tensors.items():
+        if ".lora_B." in name:
+            tensor[:, parent.spec.rank :] = 0
+    return Adapter(child.spec, tensors)
 
 
 def _plain(adapter: Adapter) -> Mapping[str, torch.Tensor]:
