@@ -17,7 +17,7 @@ import torch
 from benchmarks.method.versions import BASE, WHOLE, Trained, Training, published_procedure
 from benchmarks.reference import Factors, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
-from common.errors import Corrupt, SealError
+from common.errors import Corrupt, InvalidConfig, SealError
 from common.files import write_atomically
 from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import Adapter, AdapterSpec
@@ -60,6 +60,8 @@ class Workshop:
             found = Trained.model_validate_json(file.read_bytes())
             if self._adapters.has(found.adapter):
                 return found
+        if training.base != self.base_digest:
+            raise InvalidConfig(f"training {training.name} is of another base ({training.base}): name it by this one's")
         started = time.monotonic()
         made = self._published(training) if training.padding is not None else self._engines(training)
         adapter, tokens, loss = made
@@ -79,10 +81,11 @@ class Workshop:
         if scale == WHOLE:
             return whole.adapter
         child, parent = self._adapters.get(whole.adapter), self._of(training.parent)
+        if parent is not None and training.padding is not None:
+            parent = widened(parent, child)
         made = self._adapters.put(interpolated(parent, child, scale), base_model=self._model.model).sha256
-        write_atomically(
-            self._trained(training.name_at(scale)), canonical_json(whole.model_copy(update={"adapter": made}))
-        )
+        named = whole.model_copy(update={"adapter": made})
+        write_atomically(self._trained(training.name_at(scale)), canonical_json(named))
         return made
 
     def answers(self, adapter: str, prompts: Sequence[Prompt], tokens: int) -> tuple[str, ...]:
@@ -181,6 +184,15 @@ def chained(parent: Adapter | None, factors: Factors, scaling: float, base: str)
     targets = sorted({name.split(".")[-3] for name in tensors})
     spec = AdapterSpec(rank=rank, alpha=rank * scaling, target_modules=tuple(targets), base=base)
     return Adapter(spec, tensors)
+
+
+def widened(parent: Adapter, child: Adapter) -> Adapter:
+    """A parent in the shape of what was chained to it: the last update's factors, with nothing in their B."""
+    tensors = {name: tensor.clone() for name, tensor in child.tensors.items()}
+    for name, tensor in tensors.items():
+        if ".lora_B." in name:
+            tensor[:, parent.spec.rank :] = 0
+    return Adapter(child.spec, tensors)
 
 
 def _plain(adapter: Adapter) -> Mapping[str, torch.Tensor]:

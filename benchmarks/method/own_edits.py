@@ -1,0 +1,170 @@
+"""The project's own edits of a benchmark's passages: what the arms own:VARIANT and policy:VERSION train on.
+
+The teacher itself writes them, in this process, one edit a passage. Each is kept in the teacher's store under a name
+that holds everything it depends on (passage, variant, policy, seed, weights, the teacher's settings), so an interrupted
+benchmark goes on where it was, and loads no model when nothing is missing. An edit holds written pieces and nothing
+else: rehearsal is switched off here, because the benchmark adds the same amount to the edits of every arm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+import yaml
+from pydantic import ValidationError
+
+from benchmarks.method.readings import our_examples, published_documents
+from benchmarks.method.settings import BenchSettings
+from benchmarks.passages import Passage
+from common.canonical import derive_seed, digest_of
+from common.convert import violations_of
+from common.errors import InvalidConfig
+from common.logging import configure_logging
+from common.models.config import ModelConfig
+from common.models.digest import base_digest
+from common.models.resolve import resolve_model
+from common.types import Context, SelfEdit, TaskKind
+from teacher.config import TeacherConfig
+from teacher.generator import BASE
+from teacher.messages import FailedProposal, ProposedEdit, ProposeRequest
+from teacher.proposals import Proposals
+from teacher.proposer import ProposeEvent
+from teacher.teacher import Teacher
+from teacher.variants import VARIANTS
+
+__all__ = ["edits_of_arms", "our_examples", "own_edits", "published_documents", "teacher_config"]
+
+Progress = Callable[[str], None]
+Arm = tuple[str, str]  # prompt variant, policy version; "" is the teacher's first variant, or the base
+
+
+def own_edits(
+    settings: BenchSettings,
+    variant: str,
+    passages: Sequence[Passage],
+    policy: str = "",
+    progress: Progress = lambda said: None,
+) -> list[SelfEdit | None]:
+    """One edit a passage; None where nothing that was written passed the teacher's screen.
+
+    variant: "" takes the first one of the teacher's settings. Raises InvalidConfig, NotFound for a policy that is not
+    in the teacher's store, and what other SealError the teacher raises.
+    """
+    (edits,) = edits_of_arms(settings, [(variant, policy)], passages, progress)
+    return edits
+
+
+def edits_of_arms(
+    settings: BenchSettings, arms: Sequence[Arm], passages: Sequence[Passage], progress: Progress = lambda said: None
+) -> list[list[SelfEdit | None]]:
+    """The edits of several arms, in their order, by one teacher: starting it takes a while."""
+    config = teacher_config(settings)
+    weights = _weights(config.model)
+    requests = [[_request(config, weights, settings.seed, arm, passage) for passage in passages] for arm in arms]
+    proposals = Proposals(config.store / "proposals")
+    everything = [request for of_arm in requests for request in of_arm]
+    missing = [request for request in everything if _outcome(proposals, request) is None]
+    if missing:
+        if not structlog.is_configured():
+            configure_logging("teacher", "warning")  # or its lines would stand between the results on standard output
+        asyncio.run(_write(config, missing, progress))
+    return [[_edit(proposals, request) for request in of_arm] for of_arm in requests]
+
+
+def teacher_config(settings: BenchSettings) -> TeacherConfig:
+    """The teacher that writes: `settings.teacher`, a file with its settings or with a section `teacher`.
+
+    What the file leaves open: transformers with the benchmark's model, and a store in the benchmark's folder. Raises
+    InvalidConfig that names file and field.
+    """
+    model = settings.model.model_copy(update={"system_prompt": ""})  # the student's; a teacher is told nothing before
+    values: dict[str, Any] = {
+        "backend": "transformers",
+        "model": model.model_dump(),
+        "store": settings.folder.absolute() / "teacher",
+        **_read(settings.teacher),
+    }
+    values["rehearsal"] = {"examples": 0}
+    try:
+        return TeacherConfig.model_validate(values)
+    except ValidationError as error:
+        name = settings.teacher or "teacher"
+        raise InvalidConfig("\n".join(f"{name}: {v.path}: {v.reason}" for v in violations_of(error))) from None
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InvalidConfig(f"{file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InvalidConfig(f"{file}: not valid YAML") from None
+    section = (content["teacher"] or {}) if isinstance(content, dict) and "teacher" in content else content
+    if not isinstance(section, dict):
+        raise InvalidConfig(f"{file}: expected the teacher's settings (key: value), found a {type(section).__name__}")
+    return section
+
+
+def _weights(model: ModelConfig) -> str:
+    folder = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
+    return base_digest(folder, cache_dir=model.cache_dir).sha256
+
+
+def _request(config: TeacherConfig, weights: str, seed: int, arm: Arm, passage: Passage) -> ProposeRequest:
+    variant = arm[0] or config.proposer.prompt_variants[0]
+    policy = arm[1] or BASE
+    if variant not in VARIANTS:
+        raise InvalidConfig(f"own:{variant}: no such prompt variant; known are {', '.join(VARIANTS)}")
+    try:
+        request = ProposeRequest(
+            request_id="unnamed",
+            kind=TaskKind.KNOWLEDGE,
+            context=Context(document_id=passage.key, revision="1", title=passage.title, text=passage.context),
+            count=1,
+            prompt_variants=(variant,),
+            seed=derive_seed("own-edits", seed, passage.key),
+            policy_version=policy,
+        )
+    except ValidationError as error:
+        raise InvalidConfig("\n".join(f"{passage.title}: {v.path}: {v.reason}" for v in violations_of(error))) from None
+    writing = config.model_dump(mode="json", include={"backend", "proposer", "screening"})
+    named = digest_of([weights, config.model.precision, writing, request.model_dump(mode="json")]).sha256[:24]
+    return request.model_copy(update={"request_id": f"bench-{variant}-{passage.key}-{named}"})
+
+
+async def _write(config: TeacherConfig, requests: Sequence[ProposeRequest], progress: Progress) -> None:
+    """All of them at once, so that the generator batches; each stands on disk as soon as it is written."""
+    teacher = Teacher(config)
+    await teacher.start()
+    written = 0
+
+    def publish(event: ProposeEvent, *, keep: bool = True) -> None:
+        nonlocal written
+        if isinstance(event, ProposedEdit | FailedProposal):
+            written += 1
+            failed = f": {event.reason}" if isinstance(event, FailedProposal) else ""
+            progress(f"own edit {written} of {len(requests)}{failed}")
+
+    try:
+        proposals = [teacher.proposer.propose(request, publish) for request in requests]
+        ended = await asyncio.gather(*proposals, return_exceptions=True)
+    finally:
+        await teacher.close()
+    for failure in ended:
+        if failure is not None:
+            raise failure
+
+
+def _outcome(proposals: Proposals, request: ProposeRequest) -> ProposedEdit | FailedProposal | None:
+    return proposals.open(request, request.policy_version).outcome(0)
+
+
+def _edit(proposals: Proposals, request: ProposeRequest) -> SelfEdit | None:
+    outcome = _outcome(proposals, request)
+    return outcome.edit if isinstance(outcome, ProposedEdit) else None

@@ -1,0 +1,100 @@
+"""The project's own edits in benchmarks: written by the teacher itself, and once only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.method import own_edits as room
+from benchmarks.method.own_edits import edits_of_arms, own_edits, teacher_config
+from benchmarks.method.settings import BenchSettings
+from benchmarks.passages import Passage, Question
+from common.edits import check_edit
+from common.errors import InvalidConfig, NotFound
+from teacher.config import TeacherConfig
+from teacher.teacher import Teacher
+from tests.support.tiny_model import tiny_config
+from tests.support.writing_model import LINES, TEXT, TITLE, make_writing_model
+
+ASKED = (Question(question="How many jugs?", answer="five dozen"),)
+KNOWN = Passage(title=TITLE, context=TEXT, questions=ASKED)
+# The tiny model writes its lines about anything; nothing of them stands in this one.
+OTHER = Passage(title="Harlow", context="Ruth Albrecht leads a choir.", questions=ASKED)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_writing_model(tmp_path_factory.mktemp("writing") / "model")
+
+
+@pytest.fixture
+def settings(model: Path, tmp_path: Path) -> BenchSettings:
+    file = tmp_path / "seal.yaml"
+    sampling = {"temperature": 0.3, "top_p": 1.0, "max_new_tokens": 160}
+    file.write_text(yaml.safe_dump({"teacher": {"proposer": {"sampling": sampling}}, "student": {}}))
+    return BenchSettings(data=tmp_path, model=tiny_config(model), teacher=file, folder=tmp_path / "bench")
+
+
+def test_each_passage_gets_one_edit_or_none_and_what_is_written_is_not_written_again(
+    settings: BenchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    (alone,) = own_edits(settings, "implications", [KNOWN], progress=said.append)
+    assert alone is not None
+    check_edit(alone)
+    texts = [example.text for example in alone.examples]
+    assert f"{TITLE}\n{LINES[0]}" in texts
+    assert not any("77" in (text or "") for text in texts), "the screen is the teacher's own"
+    assert all(example.grounding for example in alone.examples), "rehearsal is the benchmark's to add"
+    # As after an interruption: one passage is there already.
+    both = own_edits(settings, "implications", [KNOWN, OTHER], progress=said.append)
+    assert both == [alone, None]
+    assert said == ["own edit 1 of 1", "own edit 1 of 1: EMPTY_EDIT"]
+
+    def unwanted(config: object) -> None:
+        raise AssertionError("nothing is missing: no teacher is needed")
+
+    monkeypatch.setattr(room, "Teacher", unwanted)
+    assert own_edits(settings, "implications", [OTHER, KNOWN]) == [None, alone]
+
+
+def test_other_seeds_and_other_settings_of_the_teacher_are_other_edits(settings: BenchSettings) -> None:
+    own_edits(settings, "none", [KNOWN])
+    config = teacher_config(settings)
+    stored = set((config.store / "proposals").iterdir())
+    own_edits(settings.model_copy(update={"seed": 1}), "none", [KNOWN])
+    assert settings.teacher is not None
+    settings.teacher.write_text("proposer: {include_passage: false}")
+    own_edits(settings, "none", [KNOWN])
+    assert len(set((config.store / "proposals").iterdir()) - stored) == 2
+
+
+def test_several_arms_are_written_by_one_teacher(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[TeacherConfig] = []
+
+    def counted(config: TeacherConfig) -> Teacher:
+        started.append(config)
+        return Teacher(config)
+
+    monkeypatch.setattr(room, "Teacher", counted)
+    stated, bare = edits_of_arms(settings, [("implications", ""), ("none", "base")], [KNOWN])
+    assert len(started) == 1
+    assert stated[0] is not None
+    assert bare[0] is not None
+    assert [example.text for example in bare[0].examples] == [f"{TITLE}\n{TEXT}"]
+
+
+def test_what_cannot_be_written_is_refused_by_its_name(settings: BenchSettings) -> None:
+    with pytest.raises(InvalidConfig, match="own:haiku: no such prompt variant; known are implications"):
+        own_edits(settings, "haiku", [KNOWN])
+    with pytest.raises(NotFound, match="is not in the store"):
+        own_edits(settings, "none", [KNOWN], policy="a" * 64)
+    assert settings.teacher is not None
+    settings.teacher.write_text("teacher: {proposer: {max_example: 3}}")
+    with pytest.raises(InvalidConfig, match=r"seal\.yaml: proposer\.max_example: "):
+        own_edits(settings, "none", [KNOWN])
+    settings.teacher.write_text("- teacher")
+    with pytest.raises(InvalidConfig, match=r"seal\.yaml: expected the teacher's settings"):
+        own_edits(settings, "none", [KNOWN])
