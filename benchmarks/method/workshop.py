@@ -29,6 +29,7 @@ from common.models.loading import BaseModel, load_model
 from common.types import Domain, Prompt, Sampling
 
 PEFT = "base_model.model."
+MOST_RANK = 256  # AdapterSpec's
 Progress = Callable[[str], None]
 
 
@@ -41,6 +42,13 @@ class Texts(Domain):
     """Answers, in the order in which they were asked for."""
 
     texts: tuple[str, ...]
+
+
+class ModelSettings(Domain):
+    """What decides a base's trainings and answers beside its weights, and stands in none of their names."""
+
+    precision: str
+    system_prompt: str
 
 
 class Workshop:
@@ -105,13 +113,28 @@ class Workshop:
 
     @cached_property
     def base_digest(self) -> str:
-        """Names the weights; the model is not loaded for it."""
+        """Names the weights; the model is not loaded for it.
+
+        Raises InvalidConfig when the folder holds work of the same weights under other settings.
+        """
         from common.models.digest import base_digest
         from common.models.resolve import resolve_model
 
         model = self._model
         folder = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
-        return base_digest(folder, cache_dir=model.cache_dir).sha256
+        digest = base_digest(folder, cache_dir=model.cache_dir).sha256
+        self._check_settings(self._folder / "bases" / f"{digest[:32]}.json")
+        return digest
+
+    def _check_settings(self, file: Path) -> None:
+        ours = ModelSettings(precision=self._model.precision, system_prompt=self._model.system_prompt)
+        if not file.exists():
+            write_atomically(file, canonical_json(ours))
+        elif ModelSettings.model_validate_json(file.read_bytes()) != ours:
+            raise InvalidConfig(
+                f"{self._folder} holds trainings and answers of this model in another precision or with another system "
+                f"prompt ({file}): set model.dtype and model.system_prompt to these, or take another folder"
+            )
 
     @cached_property
     def _engine(self) -> LoraEngine:
@@ -152,6 +175,8 @@ class Workshop:
         documents = [list(base.tokenizer(example.text)["input_ids"]) for example in training.examples]
         parent = self._of(training.parent)
         if parent is not None:
+            if (rank := parent.spec.rank + procedure.rank) > MOST_RANK:
+                raise InvalidConfig(f"a chain of rank {rank} cannot be stored: {MOST_RANK} is the most that loads")
             merge(base.model, _plain(parent), procedure)
         losses: list[float] = []
         factors = train_edit(
