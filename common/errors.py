@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class SealError(Exception):
         self.message = message
         self.reason = reason or type(self).reason
         self.ids = dict(ids or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whole, for another process: some kinds are made of more than their message."""
+        return _as_it_was, (type(self), self.args), self.__dict__
+
+
+def _as_it_was(kind: type[SealError], arguments: tuple[Any, ...]) -> SealError:
+    return kind.__new__(kind, *arguments)
 
 
 class InvalidRequest(SealError):

@@ -1,31 +1,30 @@
 """Several processes with a model each: on a CPU two of one thread do twice what one of two threads does.
 
 A turn is a piece of a benchmark that needs nothing of another: an arm on a passage, or one sequence. Everything that it
-finishes stands on disk (benchmarks/method/workshop.py), so a crew may be killed at any moment and begun again.
+finishes stands on disk (benchmarks/method/workshop.py), so a crew may be killed at any moment and begun again. No
+process of a crew outlives the one that called for it.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from benchmarks.method.settings import BenchSettings
-from benchmarks.method.workshop import Workshop
+from benchmarks.method.workshop import Workshop, work_folder
+from common.errors import SealError
 
 TurnT = TypeVar("TurnT")
 OutcomeT = TypeVar("OutcomeT")
 
 _workshop: Workshop | None = None
-
-
-def work_folder(settings: BenchSettings) -> Path:
-    """Trainings and answers of all benchmarks in this folder: what two of them need is made once."""
-    return settings.folder.absolute() / "work"
 
 
 def size(settings: BenchSettings, turns: int) -> int:
@@ -39,7 +38,7 @@ def each(
 ) -> Iterator[tuple[TurnT, OutcomeT]]:
     """(turn, outcome) as they end. work: a function of a module, for another process to find.
 
-    Raises what the first turn raised that failed; those under way are given up.
+    Raises what the first turn raised that failed, or SealError when a process is gone; turns under way are given up.
     """
     if not turns:
         return
@@ -54,6 +53,11 @@ def each(
         pending = {pool.submit(_take, work, turn): turn for turn in turns}
         for done in as_completed(pending):
             yield pending[done], done.result()
+    except BrokenProcessPool as error:
+        raise SealError(
+            "a process at work ended unasked, perhaps for lack of memory; what was finished stands: run it again, "
+            "with fewer workers"
+        ) from error
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()
@@ -64,10 +68,20 @@ def each(
 
 def _open(settings: BenchSettings, workers: int) -> None:
     global _workshop  # noqa: PLW0603 - one a process, which is what an initializer is for
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends the others
     model = settings.model
     if workers > 1 and model.device == "cpu":
         model = model.model_copy(update={"threads": 1})
-    _workshop = Workshop(work_folder(settings), model, progress=_say)
+    _workshop = Workshop(work_folder(settings.folder), model, progress=_say)
+
+
+def _end_with_parent() -> None:
+    """However it ends: nobody would take the outcome of the turn under way, nor give another."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _take(work: Callable[[Workshop, TurnT], OutcomeT], turn: TurnT) -> OutcomeT:

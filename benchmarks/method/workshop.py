@@ -1,23 +1,23 @@
 """One loaded model that trains versions and answers with them, and keeps both on disk (benchmarks/method/versions.py).
 
 What stands on disk is read, never made again: adapters in PEFT's format, verified at every read, and answers by what
-was asked of which version. Files appear whole or not at all, so a process may be killed at any moment. One workshop
-belongs to one process; several may share a folder.
+was asked of which version. Files appear whole or not at all, so a process may be killed at any moment; a training goes
+on where it was last kept. One workshop belongs to one process; several may share a folder.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from benchmarks.method.partial import KEEP_SECONDS, Partial
 from benchmarks.method.versions import BASE, Trained, Training, published_procedure
 from benchmarks.reference import Factors, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
-from common.errors import Corrupt, SealError
+from common.errors import Corrupt, InvalidConfig, SealError
 from common.files import write_atomically
 from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import Adapter, AdapterSpec
@@ -32,6 +32,11 @@ PEFT = "base_model.model."
 Progress = Callable[[str], None]
 
 
+def work_folder(results: Path) -> Path:
+    """Trainings and answers of all benchmarks in a folder: what two of them need is made once."""
+    return results.absolute() / "work"
+
+
 class Texts(Domain):
     """Answers, in the order in which they were asked for."""
 
@@ -41,10 +46,17 @@ class Texts(Domain):
 class Workshop:
     """Trains and answers under `folder`. The model is loaded when something is left to do."""
 
-    def __init__(self, folder: Path, model: ModelConfig, progress: Progress = lambda said: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: ModelConfig,
+        progress: Progress = lambda said: None,
+        keep_seconds: float = KEEP_SECONDS,
+    ) -> None:
         self._folder = folder
         self._model = model
         self._progress = progress
+        self._keep_seconds = keep_seconds
         self._adapters = AdapterFolders(folder / "adapters")
 
     def train(self, training: Training) -> Trained:
@@ -54,20 +66,25 @@ class Workshop:
             found = Trained.model_validate_json(file.read_bytes())
             if self._adapters.has(found.adapter):
                 return found
-        started = time.monotonic()
-        made = self._published(training) if training.padding is not None else self._engines(training)
-        adapter, tokens, loss = made
+        if training.base != self.base_digest:
+            raise InvalidConfig(f"training {training.name} is of another base ({training.base}): name it by this one's")
+        partial = Partial(self._folder / "partial" / f"{training.name}.safetensors", self._keep_seconds)
+        train = self._published if training.padding is not None else self._engines
+        adapter, tokens, loss = train(training, partial)
         digest = self._adapters.put(adapter, base_model=self._model.model)
         trained = Trained(
-            adapter=digest.sha256, tokens=tokens, seconds=round(time.monotonic() - started, 1), last_loss=round(loss, 4)
+            adapter=digest.sha256, tokens=tokens, seconds=round(partial.seconds, 1), last_loss=round(loss, 4)
         )
         write_atomically(file, canonical_json(trained))
+        partial.remove()
         return trained
 
     def scaled(self, training: Training, scale: float) -> str:
         """The adapter between the training's parent and itself: stored, and named by its digest."""
         child = self._adapters.get(self.train(training).adapter)
         parent = self._of(training.parent)
+        if parent is not None and training.padding is not None:
+            parent = widened(parent, child)
         return self._adapters.put(interpolated(parent, child, scale), base_model=self._model.model).sha256
 
     def answers(self, adapter: str, prompts: Sequence[Prompt], tokens: int) -> tuple[str, ...]:
@@ -120,14 +137,15 @@ class Workshop:
             raise Corrupt(f"{file}: the parent is missing", reason="MISSING", ids={"version": name})
         return self._adapters.get(Trained.model_validate_json(file.read_bytes()).adapter)
 
-    def _engines(self, training: Training) -> tuple[Adapter, int, float]:
-        job = TrainJob(training.name, training.examples, training.recipe, training.seed, self._of(training.parent))
+    def _engines(self, training: Training, partial: Partial) -> tuple[Adapter, int, float]:
+        parent = self._of(training.parent)
+        job = TrainJob(training.name, training.examples, training.recipe, training.seed, parent, partial)
         (outcome,) = self._engine.train([job], report=lambda step: self._progress(f"step {step.step} of {step.steps}"))
         if not isinstance(outcome, TrainedAdapter):
             raise SealError(f"training failed: {outcome.reason}: {outcome.detail}")
         return outcome.adapter, outcome.tokens, outcome.last_loss
 
-    def _published(self, training: Training) -> tuple[Adapter, int, float]:
+    def _published(self, training: Training, partial: Partial) -> tuple[Adapter, int, float]:
         """By benchmarks/reference.py, on a plain copy of the model: merging changes the weights."""
         base = self._loaded()
         procedure = published_procedure(training)
@@ -136,18 +154,15 @@ class Workshop:
         if parent is not None:
             merge(base.model, _plain(parent), procedure)
         losses: list[float] = []
-
-        def report(step: int, steps: int, loss: float) -> None:
-            losses.append(loss)
-            self._progress(f"step {step} of {steps}")
-
         factors = train_edit(
             base.model,
             documents,
             pad=int(base.tokenizer.eos_token_id),
             seed=training.seed,
             procedure=procedure,
-            report=report,
+            report=lambda step, steps, _: self._progress(f"step {step} of {steps}"),
+            losses=losses,
+            checkpoint=partial,
         )
         last = losses[-len(documents) :]
         adapter = chained(parent, factors, procedure.alpha / procedure.rank, self.base_digest)
@@ -166,6 +181,15 @@ def chained(parent: Adapter | None, factors: Factors, scaling: float, base: str)
     targets = sorted({name.split(".")[-3] for name in tensors})
     spec = AdapterSpec(rank=rank, alpha=rank * scaling, target_modules=tuple(targets), base=base)
     return Adapter(spec, tensors)
+
+
+def widened(parent: Adapter, child: Adapter) -> Adapter:
+    """A parent in the shape of what was chained to it: the last update's factors, with nothing in their B."""
+    tensors = {name: tensor.clone() for name, tensor in child.tensors.items()}
+    for name, tensor in tensors.items():
+        if ".lora_B." in name:
+            tensor[:, parent.spec.rank :] = 0
+    return Adapter(child.spec, tensors)
 
 
 def _plain(adapter: Adapter) -> Mapping[str, torch.Tensor]:
