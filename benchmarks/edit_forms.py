@@ -56,5 +56,5 @@ def formed(pieces: Sequence[Candidate], title: str, context: str, forms: FormSet
     taught = in_forms(pieces, title, context, forms)
     bare = not taught.written and (forms.plain or not taught.asked)
     passage = [Example(text=f"{title}\n{context}")] if taught.plain or bare else []
-    written = [example_of(piece, title) for piece in (*taught.written, *taught.plain)]
+    written = [example_of(piece, title) for piece in taught.unchanged]
     return [*written, *passage, *(example_of(piece, title) for piece in taught.asked)]

@@ -57,6 +57,11 @@ class Taught(NamedTuple):
     plain: Sequence[Statement] = ()
     asked: Sequence[Question] = ()
 
+    @property
+    def unchanged(self) -> list[Candidate]:
+        """What is taught as it was written."""
+        return [*self.written, *self.plain]
+
 
 def in_forms(pieces: Sequence[Candidate], title: str, text: str, forms: FormSettings) -> Taught:
     """The pieces in the forms that are set. Statements stay plain where no question could be made of anything.

@@ -149,7 +149,7 @@ class Writer:
 
         The document is left out too where statements are taught as questions alone.
         """
-        written = [example_of(piece, context.title) for piece in (*taught.written, *taught.plain)]
+        written = [example_of(piece, context.title) for piece in taught.unchanged]
         asked = [example_of(piece, context.title) for piece in taught.asked]
         wanted = with_passage and (written or not asked)
         return [*written, *(passage_examples(context, self._settings.passage_characters) if wanted else ()), *asked]
