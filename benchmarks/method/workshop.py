@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.method.versions import BASE, Trained, Training, published_procedure
+from benchmarks.method.versions import BASE, WHOLE, Trained, Training, published_procedure
 from benchmarks.reference import Factors, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
 from common.errors import Corrupt, InvalidConfig, SealError
@@ -30,6 +30,12 @@ from common.types import Domain, Prompt, Sampling
 
 PEFT = "base_model.model."
 Progress = Callable[[str], None]
+
+
+class TrainingFailed(SealError):
+    """The update has no numbers: its loss or its factors are not finite."""
+
+    reason = "TRAINING_FAILED"
 
 
 class Texts(Domain):
@@ -48,7 +54,7 @@ class Workshop:
         self._adapters = AdapterFolders(folder / "adapters")
 
     def train(self, training: Training) -> Trained:
-        """The version's adapter, trained unless it is there. Raises SealError when training fails."""
+        """The version's adapter, trained unless it is there. Raises TrainingFailed."""
         file = self._trained(training.name)
         if file.exists():
             found = Trained.model_validate_json(file.read_bytes())
@@ -67,12 +73,20 @@ class Workshop:
         return trained
 
     def scaled(self, training: Training, scale: float) -> str:
-        """The adapter between the training's parent and itself: stored, and named by its digest."""
-        child = self._adapters.get(self.train(training).adapter)
-        parent = self._of(training.parent)
+        """The adapter between the training's parent and itself: stored, and named by its digest.
+
+        Further trainings may go on from it by `training.name_at(scale)`.
+        """
+        whole = self.train(training)
+        if scale == WHOLE:
+            return whole.adapter
+        child, parent = self._adapters.get(whole.adapter), self._of(training.parent)
         if parent is not None and training.padding is not None:
             parent = widened(parent, child)
-        return self._adapters.put(interpolated(parent, child, scale), base_model=self._model.model).sha256
+        made = self._adapters.put(interpolated(parent, child, scale), base_model=self._model.model).sha256
+        named = whole.model_copy(update={"adapter": made})
+        write_atomically(self._trained(training.name_at(scale)), canonical_json(named))
+        return made
 
     def answers(self, adapter: str, prompts: Sequence[Prompt], tokens: int) -> tuple[str, ...]:
         """Plain greedy answers of at most so many tokens. adapter: a digest, or BASE."""
@@ -128,7 +142,7 @@ class Workshop:
         job = TrainJob(training.name, training.examples, training.recipe, training.seed, self._of(training.parent))
         (outcome,) = self._engine.train([job], report=lambda step: self._progress(f"step {step.step} of {step.steps}"))
         if not isinstance(outcome, TrainedAdapter):
-            raise SealError(f"training failed: {outcome.reason}: {outcome.detail}")
+            raise TrainingFailed(f"training failed: {outcome.reason}: {outcome.detail}")
         return outcome.adapter, outcome.tokens, outcome.last_loss
 
     def _published(self, training: Training) -> tuple[Adapter, int, float]:
