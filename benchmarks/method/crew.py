@@ -15,22 +15,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.method.settings import BenchSettings
-from benchmarks.method.workshop import Workshop
+from benchmarks.method.workshop import Workshop, work_folder
 from common.errors import SealError
 
 TurnT = TypeVar("TurnT")
 OutcomeT = TypeVar("OutcomeT")
 
 _workshop: Workshop | None = None
-
-
-def work_folder(settings: BenchSettings) -> Path:
-    """Trainings and answers of all benchmarks in this folder: what two of them need is made once."""
-    return settings.folder.absolute() / "work"
 
 
 def size(settings: BenchSettings, turns: int) -> int:
@@ -79,7 +73,7 @@ def _open(settings: BenchSettings, workers: int) -> None:
     model = settings.model
     if workers > 1 and model.device == "cpu":
         model = model.model_copy(update={"threads": 1})
-    _workshop = Workshop(work_folder(settings), model, progress=_say)
+    _workshop = Workshop(work_folder(settings.folder), model, progress=_say)
 
 
 def _end_with_parent() -> None:

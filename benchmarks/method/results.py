@@ -41,7 +41,7 @@ class ArmFigures(Domain):
     procedure: str = ""
     passages: int
     questions: int
-    accuracy: dict[str, float]
+    accuracy: dict[str, Figure]
     gain: dict[str, Figure] = Field(default={})
     empty: int
     right_to_wrong: int
@@ -51,7 +51,7 @@ class ArmFigures(Domain):
     anchor_questions: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    with_fallback: dict[str, float] | None = None
+    with_fallback: dict[str, Figure] | None = None
 
 
 class Difference(Domain):
@@ -66,9 +66,10 @@ class Difference(Domain):
 
 
 class Table(Domain):
-    """passages or corpus: everything in one file. `answered` are by "arm/procedure"."""
+    """passages or corpus: everything in one file. together: passages an update; `answered` are by "arm/procedure"."""
 
     bench: str
+    together: int = 1
     model: str
     base: Sha256
     data: Sha256

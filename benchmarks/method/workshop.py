@@ -38,6 +38,11 @@ class TrainingFailed(SealError):
     reason = "TRAINING_FAILED"
 
 
+def work_folder(results: Path) -> Path:
+    """Trainings and answers of all benchmarks in a folder: what two of them need is made once."""
+    return results.absolute() / "work"
+
+
 class Texts(Domain):
     """Answers, in the order in which they were asked for."""
 

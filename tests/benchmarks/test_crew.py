@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.method.crew import each, work_folder
+from benchmarks.method.crew import each
 from benchmarks.method.settings import BenchSettings
 from benchmarks.method.versions import Training
-from benchmarks.method.workshop import Workshop
+from benchmarks.method.workshop import Workshop, work_folder
 from common.errors import Corrupt, InvalidRequest, NotFound, Overloaded, SealError, Violation
 from tests.support.examples import EXAMPLES, RECIPE
 from tests.support.tiny_model import make_tiny_model, tiny_config
@@ -133,6 +133,6 @@ async def test_no_process_outlives_its_parent_and_what_was_finished_stays(
         await parent.stderr.read()
         assert await parent.wait() != 0
     steps: list[str] = []
-    workshop = Workshop(work_folder(settings), settings.model, steps.append)
+    workshop = Workshop(work_folder(settings.folder), settings.model, steps.append)
     assert workshop.train(training(workshop.base_digest)).adapter == said["train"]
     assert steps == []

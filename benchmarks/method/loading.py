@@ -1,0 +1,45 @@
+"""Everything that a benchmark reads, refused before anything is trained when it cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from auditor.tasks import EvaluationItem
+from benchmarks.method.anchors import read_anchors
+from benchmarks.method.settings import RECORDED, BenchSettings
+from benchmarks.passages import Passage, RecordedEdits, read_edits, read_passages
+from common.errors import InvalidConfig
+from common.models.digest import base_digest
+from common.models.resolve import resolve_model
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """edits: recorded ones by their passage's text; base: the digest of the weights."""
+
+    passages: tuple[Passage, ...]
+    edits: dict[str, RecordedEdits]
+    anchors: tuple[EvaluationItem, ...]
+    base: str
+
+
+def load(settings: BenchSettings) -> Loaded:
+    """Raises InvalidConfig that names file and field, or the passage that lacks an edit."""
+    known = {passage.key for passage in read_passages(settings.leave_out)} if settings.leave_out else set()
+    passages = tuple(passage for passage in read_passages(settings.data) if passage.key not in known)
+    if not passages:
+        raise InvalidConfig(f"{settings.data}: no passage is left")
+    if settings.count > len(passages):
+        raise InvalidConfig(f"{settings.data}: has {len(passages)} passages; {settings.count} are asked for")
+    passages = passages[: settings.count or len(passages)]
+    anchors = read_anchors(settings.anchors)
+    edits = read_edits(settings.edits) if settings.edits is not None else {}
+    if RECORDED in settings.arms:
+        if settings.edits is None:
+            raise InvalidConfig("edits: the arm recorded needs a file of recorded edits")
+        for passage in passages:
+            if passage.context not in edits:
+                raise InvalidConfig(f"{settings.edits}: no edits for the passage titled {passage.title!r}")
+    model = settings.model
+    weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
+    return Loaded(passages, edits, anchors, base_digest(weights, cache_dir=model.cache_dir).sha256)

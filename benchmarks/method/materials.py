@@ -1,0 +1,130 @@
+"""What each arm trains on, in both readings of it: the published one, and ours.
+
+The same edit becomes plain documents under the title for the published procedure (SEAL.md), and for ours examples in
+the form in which questions are asked, with rehearsed common knowledge. `training_of` makes one update of the material
+of one passage or of several at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from benchmarks.edit_forms import formed, pieces_of, reference_documents
+from benchmarks.method.settings import BenchSettings, Procedure
+from benchmarks.method.versions import BASE, Padding, Training, published_recipe
+from benchmarks.passages import Passage
+from benchmarks.reference import PUBLISHED
+from common.canonical import derive_seed, digest_of
+from common.models.digest import base_digest
+from common.models.resolve import resolve_model
+from common.types import Domain, Example, Recipe
+from student.config import DEFAULT_RECIPE
+from teacher.backends.settings import TransformersSettings
+from teacher.backends.transformers_backend import TransformersGenerator
+from teacher.generator import Completion, Draw
+from teacher.prompts import PromptRenderer
+from teacher.rehearsal import Rehearsal, RehearsalSettings
+from teacher.screening import screen
+
+Rehearse = Callable[[int], list[Example]]
+ALL_REHEARSED = 256
+
+
+class Material(Domain):
+    """One edit of one passage. documents: as published; examples: ours, without what is rehearsed."""
+
+    passage: str
+    documents: tuple[str, ...] = Field(min_length=1)
+    examples: tuple[Example, ...] = Field(min_length=1)
+    recipe: Recipe = Recipe()
+
+
+def recorded(settings: BenchSettings, passage: Passage, completion: str) -> Material:
+    """An edit that another model wrote once."""
+    ours = settings.seal
+    kept = screen(pieces_of([completion], passage.context), passage.title, ours.screening).kept
+    return Material(
+        passage=passage.key,
+        documents=tuple(reference_documents(completion, passage.title, passage.context)),
+        examples=tuple(formed(kept, passage.title, passage.context, ours.forms)),
+    )
+
+
+def bare(settings: BenchSettings, passage: Passage) -> Material:
+    """The passage alone; ours asks about its sentences by rule."""
+    plain = Example(text=f"{passage.title}\n{passage.context}")
+    return Material(
+        passage=passage.key,
+        documents=(f"{passage.title}\n{passage.context}",),
+        examples=(plain, *formed([], passage.title, passage.context, settings.seal.forms)),
+    )
+
+
+def training_of(
+    materials: Sequence[Material],
+    procedure: Procedure,
+    settings: BenchSettings,
+    *,
+    base: str,
+    rehearse: Rehearse,
+    parent: str = BASE,
+) -> Training:
+    """One update of everything in `materials`. Its seed derives from the passages' names alone."""
+    keys = [material.passage for material in materials]
+    seed = derive_seed("bench", settings.seed, *keys)
+    if procedure == "reference":
+        return Training(
+            base=base,
+            examples=tuple(Example(text=document) for material in materials for document in material.documents),
+            recipe=published_recipe(PUBLISHED).model_copy(update={"epochs": settings.reference.epochs}),
+            seed=seed,
+            padding=Padding(sampled=settings.reference.sampled_pads),
+            parent=parent,
+        )
+    examples = [example for material in materials for example in material.examples]
+    examples += [example for key in keys for example in rehearse(derive_seed("bench-rehearsal", settings.seed, key))]
+    # What an example is grounded in changes nothing that is trained, and each is trained on once.
+    once = {digest_of(e).sha256: e for e in (example.model_copy(update={"grounding": ""}) for example in examples)}
+    recipe = materials[0].recipe.over(settings.seal.recipe).over(DEFAULT_RECIPE)
+    return Training(base=base, examples=tuple(once.values()), recipe=recipe, seed=seed, parent=parent)
+
+
+def rehearsal(settings: BenchSettings, folder: Path) -> Rehearse:
+    """The base model's own answers to common questions, as the teacher mixes them in; drawn once, kept in `folder`."""
+    model = settings.model
+    weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
+    asked = RehearsalSettings(examples=ALL_REHEARSED, system_prompt=model.system_prompt)
+    generator = LateGenerator(model, TransformersSettings())
+    source = Rehearsal(
+        generator,
+        PromptRenderer.load(weights, style="auto", system_prompt=asked.system_prompt),
+        model_digest=base_digest(weights, cache_dir=model.cache_dir).sha256,
+        folder=folder / "rehearsal",
+        settings=asked,
+    )
+
+    async def everything() -> list[Example]:
+        try:
+            return await source.examples(0)
+        finally:
+            await generator.close()
+
+    known = asyncio.run(everything()) if settings.seal.rehearsal else []
+
+    def drawn(seed: int) -> list[Example]:
+        ranked = sorted(known, key=lambda example: derive_seed("rehearsal", seed, example.texts[0]))
+        return ranked[: settings.seal.rehearsal]
+
+    return drawn
+
+
+class LateGenerator(TransformersGenerator):
+    """Loads the model when it is asked for the first time: rehearsal is mostly read."""
+
+    async def generate(self, draws: Sequence[Draw], version: str) -> list[Completion]:
+        await self.start()
+        return await super().generate(draws, version)
