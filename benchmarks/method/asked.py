@@ -5,10 +5,11 @@ cli/benching.py writes it; it holds what was told and nothing else, so that defa
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from benchmarks.method.continual_settings import CHAINS, REFERENCE
 from benchmarks.method.settings import IN_CONTEXT, PASSAGE, UNEDITED, BenchSettings
@@ -41,7 +42,28 @@ def read(file: Path) -> Asked:
 
 def settings_of(asked: Asked, model: type[SettingsT]) -> SettingsT:
     """Raises InvalidConfig that names the flag."""
-    return resolve(model, "bench", options=[*asked.options, *implied(asked)], settings=asked.settings)
+    return resolved(model, [*asked.options, *implied(asked)], asked.settings)
+
+
+def resolved(model: type[SettingsT], options: Sequence[Option], settings: Sequence[str]) -> SettingsT:
+    """One key of a group that is told leaves the others as they are by default. Raises InvalidConfig."""
+    return resolve(model, "bench", options=[*defaults(model), *options], settings=settings)
+
+
+def defaults(model: type[BaseModel]) -> Iterator[Option]:
+    """Every value of the groups that a benchmark has by default: those are not the groups' own defaults."""
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from _leaves(name, default.model_dump(mode="json", exclude_none=True))
+
+
+def _leaves(path: str, value: object) -> Iterator[Option]:
+    if isinstance(value, dict):
+        for key, below in value.items():
+            yield from _leaves(f"{path}.{key}", below)
+    else:
+        yield ("default", path, value)
 
 
 def implied(asked: Asked) -> list[Option]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.method import continual, passages
 from benchmarks.method.__main__ import end_quietly
-from benchmarks.method.asked import Option
+from benchmarks.method.asked import Option, resolved
 from benchmarks.method.continual_results import ContinualTable
 from benchmarks.method.continual_settings import REFERENCE, ContinualSettings
 from benchmarks.method.results import CONTAINS, ArmFigures, Table
@@ -24,7 +24,6 @@ from benchmarks.method.runs import Done, written, written_continual
 from benchmarks.method.settings import DATA, RECORDED, UNEDITED, BenchSettings
 from benchmarks.passages import Passage, read_passages
 from common.canonical import canonical_json
-from common.config import resolve
 from common.errors import InvalidConfig, SealError
 from common.files import write_atomically
 
@@ -83,8 +82,8 @@ def settings_of(told: argparse.Namespace) -> tuple[BenchSettings, ContinualSetti
         ("tables", "chains", [REFERENCE, OURS]),
     ]
     return (
-        resolve(BenchSettings, "bench", options=options, settings=told.set),
-        resolve(ContinualSettings, "bench", options=[*options, *chains], settings=told.set),
+        resolved(BenchSettings, options, told.set),
+        resolved(ContinualSettings, [*options, *chains], told.set),
     )
 
 

@@ -42,7 +42,15 @@ def test_options_and_settings_meet_in_one_object() -> None:
     assert settings.model.model == "org/name"
     assert settings.seed == 3
     assert settings.seal.recipe.epochs == 5
-    assert settings.seal.recipe.rank == BenchSettings(data=PASSAGES).seal.recipe.rank, "one key leaves the others"
+
+
+def test_one_key_of_a_group_leaves_the_others_as_they_are() -> None:
+    usual = BenchSettings(data=PASSAGES, arms=("unedited", "in-context", "passage"))
+    told = settings_of(asked(("--model", "model.model", "org/name"), settings=("seal.recipe.epochs=5",)), BenchSettings)
+    recipe = usual.seal.recipe.model_copy(update={"epochs": 5})
+    assert told.seal == usual.seal.model_copy(update={"recipe": recipe})
+    assert told.model == usual.model.model_copy(update={"model": "org/name"})
+    assert settings_of(asked(), BenchSettings) == usual
 
 
 def test_without_recorded_edits_no_arm_needs_them() -> None:
