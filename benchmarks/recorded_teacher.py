@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 from pydantic import Field
 
-from benchmarks.edit_forms import FormSettings, formed, pieces_of
+from benchmarks.edit_forms import formed, pieces_of
 from benchmarks.passages import RecordedEdits, read_edits
 from common.canonical import derive_seed, digest_bytes, digest_of
 from common.config import ServiceConfig, load_config
@@ -39,6 +39,7 @@ from common.types import MAX_EXAMPLES, Digest, Recipe, Sampling, TaskKind
 from teacher.backends.settings import TransformersSettings
 from teacher.backends.transformers_backend import TransformersGenerator
 from teacher.config import DEFAULT_MODEL
+from teacher.forms import FormSettings
 from teacher.generator import BASE
 from teacher.messages import EditOrigin, FailedProposal, Policy, PolicyList, ProposedEdit, ProposeRequest, TeacherStatus
 from teacher.pieces import Candidate

@@ -19,6 +19,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from common.canonical import derive_seed
+from common.lora.resuming import Checkpoint, State, restore, state_of
 from common.lora.schedule import learning_rate_factor, shuffled_batches
 from common.types import Schedule
 
@@ -54,6 +55,16 @@ class Row:
     mask_11TT: torch.Tensor
     targets_T: torch.Tensor
     weights_T: torch.Tensor
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Row:
+        """Where a model of this precision computes."""
+        return Row(
+            tokens_1T=self.tokens_1T.to(device),
+            positions_1T=self.positions_1T.to(device),
+            mask_11TT=self.mask_11TT.to(device, dtype).clamp(min=torch.finfo(dtype).min),
+            targets_T=self.targets_T.to(device),
+            weights_T=self.weights_T.to(device),
+        )
 
 
 def pads_of(real: int, procedure: Procedure) -> range:
@@ -94,6 +105,7 @@ def row_of(tokens: Sequence[int], kept: Sequence[int], *, pad: int, procedure: P
 
 def sampled_loss(model: Any, row: Row) -> torch.Tensor:
     """The published loss in expectation, in nats a token of the padded row."""
+    row = row.on(model.device, model.dtype)
     logits_TV = model(
         input_ids=row.tokens_1T, attention_mask=row.mask_11TT, position_ids=row.positions_1T, use_cache=False
     ).logits[0]
@@ -104,8 +116,8 @@ def sampled_loss(model: Any, row: Row) -> torch.Tensor:
 def published_loss(model: Any, tokens: Sequence[int], *, pad: int, width: int) -> torch.Tensor:
     """As transformers computes it from a row that the tokenizer has padded: labels are the tokens, pads included."""
     real = list(tokens[:width])
-    padded_1T = torch.tensor([[*real, *[pad] * (width - len(real))]])
-    seen_1T = torch.tensor([[1] * len(real) + [0] * (width - len(real))])
+    padded_1T = torch.tensor([[*real, *[pad] * (width - len(real))]], device=model.device)
+    seen_1T = torch.tensor([[1] * len(real) + [0] * (width - len(real))], device=model.device)
     loss: torch.Tensor = model(input_ids=padded_1T, attention_mask=seen_1T, labels=padded_1T, use_cache=False).loss
     return loss
 
@@ -133,10 +145,13 @@ def train_edit(
     seed: int,
     procedure: Procedure = PUBLISHED,
     report: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    losses: list[float] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Factors:
     """The adapter that the published procedure makes of the documents (token ids). `model` is as before afterwards.
 
-    report: step, steps, loss. Steps are HF Trainer's: AdamW without decay, linear decay without warm-up, clipping.
+    report: step, steps, loss. losses: takes every step's, those before an interruption (`checkpoint`) too. Steps are
+    HF Trainer's: AdamW without decay, linear decay without warm-up, clipping.
     """
     peft, factors = attach(model, procedure, derive_seed("reference-init", seed))
     optimizer = torch.optim.AdamW(factors.values(), lr=procedure.learning_rate, weight_decay=0.0)
@@ -144,20 +159,47 @@ def train_edit(
     drawing = torch.Generator().manual_seed(derive_seed("reference-pads", seed))
     plan = shuffled_batches(len(documents), 1, procedure.epochs, order)
     steps = [place for epoch in plan for (place,) in epoch]
-    for step, place in enumerate(steps):
-        tokens = documents[place]
-        kept = sampled(pads_of(len(tokens), procedure), procedure, drawing)
+    losses = [] if losses is None else losses
+    if checkpoint is not None and (found := checkpoint.load()) is not None:
+        restore(found, optimizer, factors)
+        drawing.set_state(found["pads"])
+        losses += found["losses"].tolist()
+    for step in range(len(losses), len(steps)):
         rate = procedure.learning_rate * learning_rate_factor(Schedule.LINEAR, step, len(steps), 0)
         optimizer.param_groups[0]["lr"] = rate
-        loss = sampled_loss(peft, row_of(tokens, kept, pad=pad, procedure=procedure))
+        loss = step_loss(peft, documents[steps[step]], drawing, pad=pad, procedure=procedure)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(factors.values(), procedure.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        report(step + 1, len(steps), float(loss.detach()))
-    trained = {_plain(name): parameter.detach().clone() for name, parameter in factors.items()}
+        losses.append(float(loss.detach()))
+        if checkpoint is not None and len(losses) < len(steps):
+            checkpoint.keep(lambda: _state(optimizer, factors, drawing, losses))
+        report(len(losses), len(steps), losses[-1])
+    trained = {_plain(name): parameter.detach().to("cpu", copy=True) for name, parameter in factors.items()}
     peft.unload()
     return trained
+
+
+def step_loss(
+    model: Any, tokens: Sequence[int], drawing: torch.Generator, *, pad: int, procedure: Procedure
+) -> torch.Tensor:
+    """Of one row: as published, or from the pads drawn for it."""
+    if not procedure.sampled_pads:
+        return published_loss(model, tokens, pad=pad, width=procedure.width)
+    kept = sampled(pads_of(len(tokens), procedure), procedure, drawing)
+    return sampled_loss(model, row_of(tokens, kept, pad=pad, procedure=procedure))
+
+
+def _state(
+    optimizer: torch.optim.Optimizer,
+    factors: Mapping[str, torch.nn.Parameter],
+    drawing: torch.Generator,
+    losses: Sequence[float],
+) -> State:
+    """Everything that the next step depends on, and the losses so far."""
+    so_far = torch.tensor(losses, dtype=torch.float64)
+    return {**state_of(optimizer, factors), "pads": drawing.get_state(), "losses": so_far}
 
 
 @torch.no_grad()
@@ -167,8 +209,9 @@ def merge(model: Any, factors: Mapping[str, torch.Tensor], procedure: Procedure 
         if not name.endswith(".lora_A"):
             continue
         layer = name.removesuffix(".lora_A")
-        update = factors[f"{layer}.lora_B"] @ factors[name]
-        model.get_submodule(layer).weight.add_(update, alpha=procedure.alpha / procedure.rank)
+        weight = model.get_submodule(layer).weight
+        update = factors[f"{layer}.lora_B"].to(weight.device) @ factors[name].to(weight.device)
+        weight.add_(update, alpha=procedure.alpha / procedure.rank)
 
 
 def tokens_trained(documents: Sequence[Sequence[int]], procedure: Procedure = PUBLISHED) -> int:

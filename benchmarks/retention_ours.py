@@ -18,7 +18,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from benchmarks.edit_forms import FormSettings, formed, pieces_of
+from benchmarks.edit_forms import formed, pieces_of
 from benchmarks.forgetting import EditSequence
 from benchmarks.passages import Passage, RecordedEdits
 from benchmarks.questioning import ANSWER_TOKENS, Answers, by_passage, prompts_of
@@ -39,6 +39,7 @@ from common.lora.residency import BASE_VERSION
 from common.prompting import SYSTEM_PROMPT
 from common.rpc.client import open_channel
 from common.types import Domain, Example, Sampling
+from teacher.forms import FormSettings
 
 ARM = "ours"
 ANSWER_SECONDS = 3_600.0

@@ -13,6 +13,7 @@ from common.models.config import ModelConfig
 from common.types import Recipe, Sampling, Schedule
 from common.vllm_engine.settings import VllmSettings
 from teacher.backends.settings import TransformersSettings
+from teacher.forms import FormSettings
 from teacher.rehearsal import RehearsalSettings
 from teacher.screening import ScreeningSettings
 from teacher.variants import VARIANTS
@@ -38,6 +39,9 @@ class ProposerSettings(Config):
     include_passage: bool = Field(default=True, description="the document itself is one more example")
     passage_characters: int = Field(
         default=6_000, ge=200, le=16_000, description="a longer document becomes several examples"
+    )
+    forms: FormSettings = Field(
+        default=FormSettings(), description="what becomes of statements; written questions are taught as they are"
     )
     recipe: Recipe = Field(
         default=Recipe(), description="update directives of every edit; a missing field is the student's to choose"

@@ -5,7 +5,10 @@ Variants read them out of completions, screening drops those that may not teach,
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from common.prompting import question_and_answer
 from common.types import Example, LossMask
@@ -31,6 +34,7 @@ class Question:
 
 
 Candidate = Statement | Question
+ItemT = TypeVar("ItemT")
 
 
 def example_of(candidate: Candidate, title: str) -> Example:
@@ -42,3 +46,13 @@ def example_of(candidate: Candidate, title: str) -> Example:
     if isinstance(candidate, Question):
         return question_and_answer(title, candidate.question, candidate.answer, grounding=grounding)
     return Example(text=f"{title}\n{candidate.text}", loss_mask=LossMask.ALL, grounding=grounding)
+
+
+def spread(items: Sequence[ItemT], cap: int, source: Callable[[ItemT], str]) -> list[ItemT]:
+    """At most `cap` items in order; when there are more, every source gives its first before any gives its second."""
+    turns: Counter[str] = Counter()
+    ranked = []
+    for place, item in enumerate(items):
+        ranked.append((turns[source(item)], place))
+        turns[source(item)] += 1
+    return [items[place] for place in sorted(place for _, place in sorted(ranked)[:cap])]

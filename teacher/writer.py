@@ -25,11 +25,12 @@ from common.types import (
     TaskKind,
 )
 from teacher.config import ProposerSettings
+from teacher.forms import Taught, in_forms
 from teacher.generator import Completion, Draw, Generator
 from teacher.memory import EditMemory, Pair
 from teacher.messages import EditOrigin
 from teacher.parsing import passages
-from teacher.pieces import Candidate, example_of
+from teacher.pieces import Candidate, example_of, spread
 from teacher.prompts import PromptRenderer, RenderedPrompt
 from teacher.rehearsal import Rehearsal
 from teacher.screening import Reason, ScreeningSettings
@@ -116,10 +117,10 @@ class Writer:
         calls, completions = drawn.calls, drawn.completions
         read = [tuple(variant.parse(*pair)) for pair in zip(calls, completions, strict=True)]
         chosen, dropped = self._choose([piece for pieces in read for piece in pieces], context, variant)
-        examples = [example_of(piece, context.title) for piece, _ in chosen]
-        if not calls or (self._settings.include_passage and variant.with_passage):
-            examples += passage_examples(context, self._settings.passage_characters)
-        origin = self._origin(variant, drawn, dropped, rehearsed)
+        taught = self._taught([piece for piece, _ in chosen], context)
+        with_passage = not calls or (self._settings.include_passage and variant.with_passage)
+        examples = self._examples(taught, context, with_passage=with_passage)
+        origin = self._origin(variant, drawn, dropped, f"{_by_rule(len(taught.asked))} {_rehearsal(len(rehearsed))}")
         tokens = sum(len(completion.token_ids) for completion in completions)
         if not examples or (calls and not chosen):
             return Written(None, origin, None, tokens)
@@ -138,15 +139,29 @@ class Writer:
         )
         return Written(edit, origin, memory, tokens)
 
+    def _taught(self, pieces: Sequence[Candidate], context: Context) -> Taught:
+        if not pieces:
+            return Taught()
+        return in_forms(pieces, context.title, document(context), self._settings.forms)
+
+    def _examples(self, taught: Taught, context: Context, *, with_passage: bool) -> list[Example]:
+        """What was written, the document, and what is asked by rule.
+
+        The document is left out too where statements are taught as questions alone.
+        """
+        written = [example_of(piece, context.title) for piece in taught.unchanged]
+        asked = [example_of(piece, context.title) for piece in taught.asked]
+        wanted = with_passage and (written or not asked)
+        return [*written, *(passage_examples(context, self._settings.passage_characters) if wanted else ()), *asked]
+
     def _tokens(self, examples: Sequence[Example]) -> int:
         """About as many tokens as a student of the same family will train on in one epoch."""
         texts = [text for example in examples for text in example.texts]
         turns = sum(len(e.conversation.messages) for e in examples if e.conversation is not None)
         return self._renderer.count(texts) + TOKENS_PER_TURN * turns
 
-    def _origin(
-        self, variant: Variant, drawn: _Drawn, dropped: Counter[str], rehearsed: Sequence[Example]
-    ) -> EditOrigin:
+    def _origin(self, variant: Variant, drawn: _Drawn, dropped: Counter[str], added: str) -> EditOrigin:
+        """added: what the edit holds beside what was written."""
         return EditOrigin(
             model=self._author.model,
             model_digest=self._author.model_digest,
@@ -159,7 +174,7 @@ class Writer:
             sampling=drawn.sampling,
             completions=len(drawn.completions),
             screened_out=dict(sorted(dropped.items())),
-            rationale=f"{variant.rationale} {_rehearsal(len(rehearsed))}".strip(),
+            rationale=f"{variant.rationale} {added.strip()}".strip(),
             software=self._author.software,
         )
 
@@ -169,21 +184,11 @@ class Writer:
         """What becomes examples, with each one's place among the candidates, and why the rest does not."""
         screened = variant.screen(candidates, context, self._screening)
         numbered = list(zip(screened.kept, screened.positions, strict=True))
-        chosen = spread(numbered, self._settings.max_examples)
+        chosen = spread(numbered, self._settings.max_examples, lambda entry: entry[0].source)
         dropped = Counter(screened.dropped)
         if len(chosen) < len(numbered):
             dropped[Reason.OVER_CAP.value] = len(numbered) - len(chosen)
         return chosen, dropped
-
-
-def spread(numbered: Sequence[tuple[Candidate, int]], cap: int) -> list[tuple[Candidate, int]]:
-    """At most `cap` pieces in order; when there are more, every source gives its first before any gives its second."""
-    turns: Counter[str] = Counter()
-    ranked = []
-    for place, (piece, _) in enumerate(numbered):
-        ranked.append((turns[piece.source], place))
-        turns[piece.source] += 1
-    return [numbered[place] for place in sorted(place for _, place in sorted(ranked)[:cap])]
 
 
 def passage_examples(context: Context, longest: int) -> list[Example]:
@@ -223,6 +228,15 @@ def _pairs(
                 )
             )
     return tuple(found)
+
+
+def _by_rule(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f"By rule: {count} questions are made of the statements and of the document's sentences, so that they are "
+        "learned in the form in which they are asked for."
+    )
 
 
 def _rehearsal(count: int) -> str:

@@ -2,8 +2,9 @@
 
 The teacher itself writes them, in this process, one edit a passage. Each is kept in the teacher's store under a name
 that holds everything it depends on (passage, variant, policy, seed, weights, the teacher's settings), so an interrupted
-benchmark goes on where it was, and loads no model when nothing is missing. An edit holds written pieces and nothing
-else: rehearsal is switched off here, because the benchmark adds the same amount to the edits of every arm.
+benchmark goes on where it was, and loads no model when nothing is missing. An edit holds written pieces and the passage
+alone: forms and rehearsal are the benchmark's, the same for the edits of every arm, and can be changed without writing
+anything anew (benchmarks/method/readings.py).
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from common.models.digest import base_digest
 from common.models.resolve import resolve_model
 from common.types import Context, SelfEdit, TaskKind
 from teacher.config import TeacherConfig
+from teacher.forms import FormSettings
 from teacher.generator import BASE
 from teacher.messages import FailedProposal, ProposedEdit, ProposeRequest
 from teacher.proposals import Proposals
 from teacher.proposer import ProposeEvent
+from teacher.rehearsal import RehearsalSettings
 from teacher.teacher import Teacher
 from teacher.variants import VARIANTS
 
@@ -88,12 +91,13 @@ def teacher_config(settings: BenchSettings) -> TeacherConfig:
         "store": settings.folder.absolute() / "teacher",
         **_read(settings.teacher),
     }
-    values["rehearsal"] = {"examples": 0}
     try:
-        return TeacherConfig.model_validate(values)
+        config = TeacherConfig.model_validate(values)
     except ValidationError as error:
         name = settings.teacher or "teacher"
         raise InvalidConfig("\n".join(f"{name}: {v.path}: {v.reason}" for v in violations_of(error))) from None
+    unformed = config.proposer.model_copy(update={"forms": FormSettings(plain=True, asked=False)})
+    return config.model_copy(update={"proposer": unformed, "rehearsal": RehearsalSettings(examples=0)})
 
 
 def _read(file: Path | None) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.edit_forms import MAX_DOCUMENTS, FormSettings, formed
+from benchmarks.edit_forms import MAX_DOCUMENTS, formed
 from common.prompting import ask
 from common.types import Example, SelfEdit
+from teacher.forms import FormSettings
 from teacher.pieces import Candidate, Question, Statement
 
 

@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from benchmarks.edit_forms import FormSettings
 from common.config import Config
 from common.models.config import ModelConfig
 from common.prompting import SYSTEM_PROMPT
 from common.types import Recipe
 from student.config import DEFAULT_MODEL
+from teacher.forms import FormSettings
 from teacher.screening import ScreeningSettings
 
 Procedure = Literal["seal", "reference"]
@@ -25,7 +25,7 @@ OWN, POLICY = "own:", "policy:"
 class SealProcedure(Config):
     """Our inner update. Padding is masked; recipe: what the edit leaves open, over the student's defaults."""
 
-    forms: FormSettings = FormSettings(per_statement=1, per_sentence=4, answer="passage", fronted=True)
+    forms: FormSettings = FormSettings(plain=False)
     screening: ScreeningSettings = ScreeningSettings()
     rehearsal: int = Field(default=24, ge=0, le=256, description="rehearsed common knowledge in every edit")
     recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=3, batch_size=4)

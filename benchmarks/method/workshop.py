@@ -1,19 +1,19 @@
 """One loaded model that trains versions and answers with them, and keeps both on disk (benchmarks/method/versions.py).
 
 What stands on disk is read, never made again: adapters in PEFT's format, verified at every read, and answers by what
-was asked of which version. Files appear whole or not at all, so a process may be killed at any moment. One workshop
-belongs to one process; several may share a folder.
+was asked of which version. Files appear whole or not at all, so a process may be killed at any moment; a training goes
+on where it was last kept. One workshop belongs to one process; several may share a folder.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from benchmarks.method.partial import KEEP_SECONDS, Partial
 from benchmarks.method.versions import BASE, WHOLE, Trained, Training, published_procedure
 from benchmarks.reference import Factors, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
@@ -29,6 +29,7 @@ from common.models.loading import BaseModel, load_model
 from common.types import Domain, Prompt, Sampling
 
 PEFT = "base_model.model."
+MOST_RANK = 256  # AdapterSpec's
 Progress = Callable[[str], None]
 
 
@@ -49,13 +50,27 @@ class Texts(Domain):
     texts: tuple[str, ...]
 
 
+class ModelSettings(Domain):
+    """What decides a base's trainings and answers beside its weights, and stands in none of their names."""
+
+    precision: str
+    system_prompt: str
+
+
 class Workshop:
     """Trains and answers under `folder`. The model is loaded when something is left to do."""
 
-    def __init__(self, folder: Path, model: ModelConfig, progress: Progress = lambda said: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: ModelConfig,
+        progress: Progress = lambda said: None,
+        keep_seconds: float = KEEP_SECONDS,
+    ) -> None:
         self._folder = folder
         self._model = model
         self._progress = progress
+        self._keep_seconds = keep_seconds
         self._adapters = AdapterFolders(folder / "adapters")
 
     def train(self, training: Training) -> Trained:
@@ -67,14 +82,15 @@ class Workshop:
                 return found
         if training.base != self.base_digest:
             raise InvalidConfig(f"training {training.name} is of another base ({training.base}): name it by this one's")
-        started = time.monotonic()
-        made = self._published(training) if training.padding is not None else self._engines(training)
-        adapter, tokens, loss = made
+        partial = Partial(self._folder / "partial" / f"{training.name}.safetensors", self._keep_seconds)
+        train = self._published if training.padding is not None else self._engines
+        adapter, tokens, loss = train(training, partial)
         digest = self._adapters.put(adapter, base_model=self._model.model)
         trained = Trained(
-            adapter=digest.sha256, tokens=tokens, seconds=round(time.monotonic() - started, 1), last_loss=round(loss, 4)
+            adapter=digest.sha256, tokens=tokens, seconds=round(partial.seconds, 1), last_loss=round(loss, 4)
         )
         write_atomically(file, canonical_json(trained))
+        partial.remove()
         return trained
 
     def scaled(self, training: Training, scale: float) -> str:
@@ -111,13 +127,28 @@ class Workshop:
 
     @cached_property
     def base_digest(self) -> str:
-        """Names the weights; the model is not loaded for it."""
+        """Names the weights; the model is not loaded for it.
+
+        Raises InvalidConfig when the folder holds work of the same weights under other settings.
+        """
         from common.models.digest import base_digest
         from common.models.resolve import resolve_model
 
         model = self._model
         folder = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
-        return base_digest(folder, cache_dir=model.cache_dir).sha256
+        digest = base_digest(folder, cache_dir=model.cache_dir).sha256
+        self._check_settings(self._folder / "bases" / f"{digest[:32]}.json")
+        return digest
+
+    def _check_settings(self, file: Path) -> None:
+        ours = ModelSettings(precision=self._model.precision, system_prompt=self._model.system_prompt)
+        if not file.exists():
+            write_atomically(file, canonical_json(ours))
+        elif ModelSettings.model_validate_json(file.read_bytes()) != ours:
+            raise InvalidConfig(
+                f"{self._folder} holds trainings and answers of this model in another precision or with another system "
+                f"prompt ({file}): set model.dtype and model.system_prompt to these, or take another folder"
+            )
 
     @cached_property
     def _engine(self) -> LoraEngine:
@@ -143,34 +174,34 @@ class Workshop:
             raise Corrupt(f"{file}: the parent is missing", reason="MISSING", ids={"version": name})
         return self._adapters.get(Trained.model_validate_json(file.read_bytes()).adapter)
 
-    def _engines(self, training: Training) -> tuple[Adapter, int, float]:
-        job = TrainJob(training.name, training.examples, training.recipe, training.seed, self._of(training.parent))
+    def _engines(self, training: Training, partial: Partial) -> tuple[Adapter, int, float]:
+        parent = self._of(training.parent)
+        job = TrainJob(training.name, training.examples, training.recipe, training.seed, parent, partial)
         (outcome,) = self._engine.train([job], report=lambda step: self._progress(f"step {step.step} of {step.steps}"))
         if not isinstance(outcome, TrainedAdapter):
             raise TrainingFailed(f"training failed: {outcome.reason}: {outcome.detail}")
         return outcome.adapter, outcome.tokens, outcome.last_loss
 
-    def _published(self, training: Training) -> tuple[Adapter, int, float]:
+    def _published(self, training: Training, partial: Partial) -> tuple[Adapter, int, float]:
         """By benchmarks/reference.py, on a plain copy of the model: merging changes the weights."""
         base = self._loaded()
         procedure = published_procedure(training)
         documents = [list(base.tokenizer(example.text)["input_ids"]) for example in training.examples]
         parent = self._of(training.parent)
         if parent is not None:
+            if (rank := parent.spec.rank + procedure.rank) > MOST_RANK:
+                raise InvalidConfig(f"a chain of rank {rank} cannot be stored: {MOST_RANK} is the most that loads")
             merge(base.model, _plain(parent), procedure)
         losses: list[float] = []
-
-        def report(step: int, steps: int, loss: float) -> None:
-            losses.append(loss)
-            self._progress(f"step {step} of {steps}")
-
         factors = train_edit(
             base.model,
             documents,
             pad=int(base.tokenizer.eos_token_id),
             seed=training.seed,
             procedure=procedure,
-            report=report,
+            report=lambda step, steps, _: self._progress(f"step {step} of {steps}"),
+            losses=losses,
+            checkpoint=partial,
         )
         last = losses[-len(documents) :]
         adapter = chained(parent, factors, procedure.alpha / procedure.rank, self.base_digest)

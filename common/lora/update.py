@@ -17,6 +17,7 @@ from common.errors import SealError
 from common.lora.adapter_format import Adapter, AdapterSpec
 from common.lora.attachment import AttachedModel
 from common.lora.render import Rendered
+from common.lora.resuming import Checkpoint, State, restore, state_of
 from common.lora.schedule import learning_rate_factor, shuffled_batches
 from common.types import Example, Recipe, Schedule
 
@@ -29,6 +30,7 @@ class TrainJob:
     """One adapter to train. Every field of `recipe` is set; on a parent, rank, alpha and targets are the parent's.
 
     Examples that are rendered already (the teacher's own prompts and completions) are trained on token for token.
+    checkpoint: keeps the job under way; one that went on from there gives the same bytes, if it is trained alone.
     """
 
     job_id: str
@@ -36,6 +38,7 @@ class TrainJob:
     recipe: Recipe
     seed: int
     parent: Adapter | None = None
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,15 @@ class Update:
         self._losses = [[0.0, 0] for _ in plan]
         self.step = 0
         self._attach()
-        dropout = torch.Generator(attached.base.device).manual_seed(derive_seed("dropout", job.seed))
-        flat_P, grad_P = attached.train(slot, dropout=set_(recipe.dropout), generator=dropout)
+        self._dropout = torch.Generator(attached.base.device).manual_seed(derive_seed("dropout", job.seed))
+        flat_P, grad_P = attached.train(slot, dropout=set_(recipe.dropout), generator=self._dropout)
         self._flat = torch.nn.Parameter(flat_P, requires_grad=True)
         self._flat.grad = grad_P
         self._optimizer = torch.optim.AdamW(
             [self._flat], lr=set_(recipe.learning_rate), weight_decay=set_(recipe.weight_decay), fused=True
         )
+        if job.checkpoint is not None and (found := job.checkpoint.load()) is not None:
+            self._go_on(found)
 
     @property
     def steps(self) -> int:
@@ -129,6 +134,8 @@ class Update:
         self.loss = summed_loss / targets
         self.tokens += sum(len(example.tokens) for example in pending)
         self.step += 1
+        if self.job.checkpoint is not None and not self.ended:
+            self.job.checkpoint.keep(self._state)
 
     def result(self) -> TrainedAdapter:
         """Raises NotFinite when the last step broke it."""
@@ -157,6 +164,23 @@ class Update:
             raise NotFinite("gradient", self.step)
         if (scale := limit / (norm + CLIP_EPSILON)) < 1:
             self._flat.grad.mul_(scale)
+
+    def _state(self) -> State:
+        """Everything that the next step depends on, and what is told of those taken."""
+        told = [self.step, self.tokens, self.seconds, self.loss, self.alone]
+        return {
+            **state_of(self._optimizer, {"factors": self._flat}),
+            "dropout": self._dropout.get_state(),
+            "losses": torch.tensor(self._losses, dtype=torch.float64),
+            "told": torch.tensor(told, dtype=torch.float64),
+        }
+
+    def _go_on(self, state: State) -> None:
+        restore(state, self._optimizer, {"factors": self._flat})
+        self._dropout.set_state(state["dropout"])
+        self._losses = state["losses"].tolist()
+        step, tokens, self.seconds, self.loss, alone = state["told"].tolist()
+        self.step, self.tokens, self.alone = int(step), int(tokens), bool(alone)
 
     def _attach(self) -> None:
         """The parent's factors, or fresh ones drawn from the job's seed."""

@@ -1,4 +1,4 @@
-"""Variants that ask about the passage as a whole: implications, implications-long, rewrite, self-qa, none (SEAL.md).
+"""Variants that ask about the passage as a whole: three lengths of implications, rewrite, self-qa, none (SEAL.md).
 
 The wording is this project's own. A long document is asked about piece by piece, so that each prompt fits the model.
 """
@@ -107,6 +107,16 @@ IMPLICATIONS_LONG = DocumentVariant(
         "each implication as one full sentence on a line of its own that can be understood without the passage."
     ),
     heading="A long list of implications:",
+)
+IMPLICATIONS_VERY_LONG = DocumentVariant(
+    name="implications-very-long",
+    rationale="As many statements as the document bears, so that each fact of it is met in several wordings.",
+    request=(
+        "Read the passage below and write a very long list of everything that follows from it: what it says outright, "
+        "what it implies, and every small detail, each several times in other words. Give each implication as one full "
+        "sentence on a line of its own that can be understood without the passage. Do not stop early."
+    ),
+    heading="A very long list of implications, down to every detail:",
 )
 REWRITE = DocumentVariant(
     name="rewrite",

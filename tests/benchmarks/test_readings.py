@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.edit_forms import FormSettings
 from benchmarks.method.readings import our_examples, pieces, published_documents
 from common.edits import make_edit
 from common.prompting import question_and_answer
 from common.types import Context, Example, Recipe, SelfEdit, TaskKind
+from teacher.forms import FormSettings
 from teacher.pieces import Question, Statement, example_of
 from teacher.writer import passage_examples
 
@@ -52,7 +52,7 @@ def test_the_published_reading_has_every_piece_under_the_title_and_the_passage_l
 
 
 def test_our_reading_asks_what_is_stated_and_leaves_written_questions_as_they_are() -> None:
-    forms = FormSettings(plain=False, asked=True, per_statement=1, per_sentence=1)
+    forms = FormSettings(plain=False, per_statement=1, per_sentence=1)
     asked = our_examples(edit_of([example_of(STATED, TITLE), *PASSAGE]), TITLE, TEXT, forms)
     assert asked
     assert all(example.conversation is not None for example in asked)

@@ -22,6 +22,7 @@ from benchmarks.reference import (
     row_of,
     sampled,
     sampled_loss,
+    step_loss,
     train_edit,
 )
 from common.models.config import ModelConfig
@@ -118,6 +119,43 @@ def test_training_leaves_the_weights_alone_and_merging_does_what_the_adapter_did
     assert not torch.allclose(tiny(prompt).logits, adapted, atol=1e-4)
     merge(tiny, factors, short)
     assert torch.allclose(tiny(prompt).logits, adapted, atol=1e-4)
+
+
+@pytest.mark.parametrize("procedure", [NARROW, replace(NARROW, sampled_pads=0)], ids=["sampled", "full"])
+def test_rows_are_computed_where_the_model_is_and_in_its_precision(tiny: Any, procedure: Procedure) -> None:
+    # torch refuses to mix the meta device, which computes shapes alone, with any other.
+    tiny.set_attn_implementation("eager")  # the other one looks into the mask
+    gradients = Gradients(tiny.to("meta", torch.bfloat16), procedure)
+    generator = torch.Generator().manual_seed(5)
+    loss = step_loss(gradients.peft, TOKENS, generator, pad=PAD, procedure=procedure)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.device.type == "meta"
+    assert all(f.grad is not None and f.grad.device.type == "meta" for f in gradients.factors.values())
+
+
+def test_a_row_in_half_precision_sees_what_it_saw() -> None:
+    row = row_of(TOKENS, [20, 30], pad=PAD, procedure=NARROW)
+    half = row.on(torch.device("cpu"), torch.float16)
+    assert half.mask_11TT.dtype is torch.float16
+    assert half.mask_11TT.isfinite().all()
+    assert torch.equal(half.mask_11TT == 0, row.mask_11TT == 0)
+    assert torch.equal(half.weights_T, row.weights_T)
+
+
+def test_without_sampling_a_step_is_the_published_row(tiny: Any) -> None:
+    whole = replace(NARROW, sampled_pads=0)
+    wanted = published_loss(tiny, TOKENS, pad=PAD, width=whole.width)
+    found = step_loss(tiny, TOKENS, torch.Generator(), pad=PAD, procedure=whole)
+    assert torch.equal(found, wanted)
+
+
+def test_an_update_in_bfloat16_stays_near_that_in_float32(tiny: Any) -> None:
+    short = replace(NARROW, epochs=2)
+    exact = train_edit(tiny, [TOKENS], pad=PAD, seed=1, procedure=short)
+    coarse = train_edit(tiny.to(torch.bfloat16), [TOKENS], pad=PAD, seed=1, procedure=short)
+    assert all(factor.dtype is torch.float32 and factor.device.type == "cpu" for factor in coarse.values())
+    assert distance(torch.cat([coarse[name].flatten() for name in exact]).double(),
+                    torch.cat([factor.flatten() for factor in exact.values()]).double()) < 0.05  # fmt: skip
 
 
 @pytest.mark.model

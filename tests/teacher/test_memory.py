@@ -13,9 +13,8 @@ from common.types import TaskKind
 from teacher.learner import draw_pairs
 from teacher.memory import EditMemory, Memory, Pair
 from teacher.messages import FailedProposal, ProposeRequest
-from teacher.pieces import Candidate, Statement
+from teacher.pieces import Candidate, Statement, spread
 from teacher.proposals import Proposals
-from teacher.writer import spread
 from tests.support.writing_model import context
 
 EDIT = "ab" * 32
@@ -64,7 +63,7 @@ PIECES = st.lists(st.sampled_from("abc"), max_size=20).map(
 def test_the_cap_takes_from_all_sources_alike_and_keeps_the_order(
     pieces: list[tuple[Candidate, int]], cap: int
 ) -> None:
-    chosen = spread(pieces, cap)
+    chosen = spread(pieces, cap, lambda entry: entry[0].source)
     assert len(chosen) == min(cap, len(pieces))
     assert chosen == [piece for piece in pieces if piece in chosen]
     if cap >= 3:

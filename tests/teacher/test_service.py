@@ -67,9 +67,8 @@ async def test_status_says_what_the_teacher_can_do(served: Served) -> None:
     assert status.backend == "transformers"
     assert list(status.kinds) == [types_pb2.TASK_KIND_KNOWLEDGE]
     assert status.can_learn
-    assert {"implications", "implications-long", "rewrite", "self-qa", "self-qa-sentences", "none"} == set(
-        status.prompt_variants
-    )
+    lists = {"implications", "implications-long", "implications-very-long"}
+    assert lists | {"rewrite", "self-qa", "self-qa-sentences", "none"} == set(status.prompt_variants)
     assert (status.policy_version, status.policy_generation) == (BASE, 0)
     assert len(status.model_digest.sha256) == 64
     assert "torch" in status.software.versions
@@ -84,10 +83,14 @@ async def test_each_edit_streams_with_its_origin_and_a_digest_that_fits(served: 
         check_edit(from_proto(SelfEdit, proposed.edit))
         assert proposed.edit.document_id == "plan"
     assert [written.origin.prompt_variant, bare.origin.prompt_variant] == ["implications", "none"]
-    texts = [example.text for example in written.edit.examples]
+    texts = [example.text for example in written.edit.examples if example.text]
     assert texts[-1] == f"{TITLE}\n{TEXT}"
     assert f"{TITLE}\n{LINES[0]}" in texts
     assert not any("77" in text for text in texts)
+    asked = [example for example in written.edit.examples if example.HasField("conversation")]
+    assert asked, "statements are taught in the form of questions too"
+    assert all(example.grounding in TEXT for example in asked)
+    assert f"By rule: {len(asked)} questions" in written.origin.rationale
     assert len(bare.edit.examples) == 1
     assert bare.origin.completions == 0
     origin = written.origin

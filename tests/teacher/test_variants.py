@@ -18,7 +18,7 @@ from teacher.variants.base import PromptCall
 from tests.support.tiny_model import make_tiny_model
 from tests.support.writing_model import TEXT, TITLE, context
 
-WHOLE = ("implications", "implications-long", "rewrite", "self-qa")
+WHOLE = ("implications", "implications-long", "implications-very-long", "rewrite", "self-qa")
 
 
 @pytest.fixture(scope="module")
