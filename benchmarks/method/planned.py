@@ -127,9 +127,7 @@ def parts_of(settings: BenchSettings, loaded: Loaded, together: int) -> Iterator
             yield Part(arm, procedure, len(groups), tokens, questions + len(groups) * settings.anchors_asked)
 
 
-def chain_parts(
-    settings: ContinualSettings, loaded: Loaded, sequences: Sequence[Sequence[Passage]]
-) -> Iterator[Part]:
+def chain_parts(settings: ContinualSettings, loaded: Loaded, sequences: Sequence[Sequence[Passage]]) -> Iterator[Part]:
     """Of every version all questions of its sequence are asked, and anchors."""
     counting = Counting(settings.model)
     alone = [[passage] for sequence in sequences for passage in sequence]

@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         whole, sequence = settings_of(told)
         if told.small:
-            say(f"{whole.count} short passages, and the published procedure with {whole.reference.epochs} epochs in the")
-            say("place of 10: this tries the command; its figures say nothing about either procedure.")
+            epochs = whole.reference.epochs
+            say(f"{whole.count} short passages, and the published procedure with {epochs} epochs in the place of 10:")
+            say("this tries the command; its figures say nothing about either procedure.")
         apart = passages.run(whole)
         show(written(apart, whole.folder))
         chained = continual.run(sequence)
