@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from common.canonical import derive_seed
 from common.errors import NotFound
 from common.types import Example, SelfEdit
 from common.versions import Replay
-from student.store import VersionStore
 
 
 @dataclass(frozen=True)
@@ -22,16 +21,19 @@ class Mixture:
 
 
 class ReplayPool:
-    """The edits that one request replays, read from the store once. Raises NotFound naming what is missing."""
+    """The edits that one request replays, each read once. Raises NotFound naming what is missing.
 
-    def __init__(self, store: VersionStore, replay: Replay) -> None:
+    edit_of: an edit by its sha256; it raises NotFound for one that it does not know.
+    """
+
+    def __init__(self, edit_of: Callable[[str], SelfEdit], replay: Replay) -> None:
         self._share = replay.share
         self._edits: dict[str, SelfEdit] = {}
         if not replay.share:
             return
         for place, digest in enumerate(replay.edits):
             try:
-                self._edits[digest.sha256] = store.edit(digest.sha256)
+                self._edits[digest.sha256] = edit_of(digest.sha256)
             except NotFound as error:
                 raise NotFound(f"replay.edits[{place}]: {error.message}", ids=error.ids) from None
 

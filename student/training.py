@@ -90,7 +90,7 @@ class Training:
 
     def _work(self, request: TrainRequest, parent: str, desk: Desk[Result]) -> None:
         adapter = None if parent == BASE_VERSION else self._store.adapter(parent)
-        pool = ReplayPool(self._store, request.replay)
+        pool = ReplayPool(self._store.edit, request.replay)
         missing = []
         for candidate in request.candidates:
             self._store.put_edit(candidate.edit)

@@ -16,6 +16,7 @@ from common.canonical import digest_of
 from common.types import Domain, Example, Recipe, Schedule, Seed, Sha256
 
 BASE = "base"
+WHOLE = 1.0
 
 
 class Padding(Domain):
@@ -31,7 +32,8 @@ class Padding(Domain):
 class Training(Domain):
     """One inner update. padding: the published procedure's rows; None: masked, on the student's engine.
 
-    parent: the name of the training it goes on from; its update is merged (published) or continued (the engine's).
+    parent: the name of what it goes on from, whole or scaled down; its update is merged (published) or continued (the
+    engine's).
     """
 
     base: Sha256
@@ -44,6 +46,10 @@ class Training(Domain):
     @property
     def name(self) -> str:
         return digest_of(self).sha256[:32]
+
+    def name_at(self, scale: float) -> str:
+        """What its update is called when it is scaled down towards its parent; whole, it is its own name."""
+        return self.name if scale == WHOLE else f"{self.name}@{scale:g}"
 
 
 class Trained(Domain):

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.method.partial import KEEP_SECONDS, Partial
-from benchmarks.method.versions import BASE, Trained, Training, published_procedure
+from benchmarks.method.versions import BASE, WHOLE, Trained, Training, published_procedure
 from benchmarks.reference import Factors, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
 from common.errors import Corrupt, InvalidConfig, SealError
@@ -29,7 +29,14 @@ from common.models.loading import BaseModel, load_model
 from common.types import Domain, Prompt, Sampling
 
 PEFT = "base_model.model."
+MOST_RANK = 256  # AdapterSpec's
 Progress = Callable[[str], None]
+
+
+class TrainingFailed(SealError):
+    """The update has no numbers: its loss or its factors are not finite."""
+
+    reason = "TRAINING_FAILED"
 
 
 def work_folder(results: Path) -> Path:
@@ -41,6 +48,13 @@ class Texts(Domain):
     """Answers, in the order in which they were asked for."""
 
     texts: tuple[str, ...]
+
+
+class ModelSettings(Domain):
+    """What decides a base's trainings and answers beside its weights, and stands in none of their names."""
+
+    precision: str
+    system_prompt: str
 
 
 class Workshop:
@@ -60,7 +74,7 @@ class Workshop:
         self._adapters = AdapterFolders(folder / "adapters")
 
     def train(self, training: Training) -> Trained:
-        """The version's adapter, trained unless it is there. Raises SealError when training fails."""
+        """The version's adapter, trained unless it is there. Raises TrainingFailed."""
         file = self._trained(training.name)
         if file.exists():
             found = Trained.model_validate_json(file.read_bytes())
@@ -80,12 +94,20 @@ class Workshop:
         return trained
 
     def scaled(self, training: Training, scale: float) -> str:
-        """The adapter between the training's parent and itself: stored, and named by its digest."""
-        child = self._adapters.get(self.train(training).adapter)
-        parent = self._of(training.parent)
+        """The adapter between the training's parent and itself: stored, and named by its digest.
+
+        Further trainings may go on from it by `training.name_at(scale)`.
+        """
+        whole = self.train(training)
+        if scale == WHOLE:
+            return whole.adapter
+        child, parent = self._adapters.get(whole.adapter), self._of(training.parent)
         if parent is not None and training.padding is not None:
             parent = widened(parent, child)
-        return self._adapters.put(interpolated(parent, child, scale), base_model=self._model.model).sha256
+        made = self._adapters.put(interpolated(parent, child, scale), base_model=self._model.model).sha256
+        named = whole.model_copy(update={"adapter": made})
+        write_atomically(self._trained(training.name_at(scale)), canonical_json(named))
+        return made
 
     def answers(self, adapter: str, prompts: Sequence[Prompt], tokens: int) -> tuple[str, ...]:
         """Plain greedy answers of at most so many tokens. adapter: a digest, or BASE."""
@@ -105,13 +127,28 @@ class Workshop:
 
     @cached_property
     def base_digest(self) -> str:
-        """Names the weights; the model is not loaded for it."""
+        """Names the weights; the model is not loaded for it.
+
+        Raises InvalidConfig when the folder holds work of the same weights under other settings.
+        """
         from common.models.digest import base_digest
         from common.models.resolve import resolve_model
 
         model = self._model
         folder = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
-        return base_digest(folder, cache_dir=model.cache_dir).sha256
+        digest = base_digest(folder, cache_dir=model.cache_dir).sha256
+        self._check_settings(self._folder / "bases" / f"{digest[:32]}.json")
+        return digest
+
+    def _check_settings(self, file: Path) -> None:
+        ours = ModelSettings(precision=self._model.precision, system_prompt=self._model.system_prompt)
+        if not file.exists():
+            write_atomically(file, canonical_json(ours))
+        elif ModelSettings.model_validate_json(file.read_bytes()) != ours:
+            raise InvalidConfig(
+                f"{self._folder} holds trainings and answers of this model in another precision or with another system "
+                f"prompt ({file}): set model.dtype and model.system_prompt to these, or take another folder"
+            )
 
     @cached_property
     def _engine(self) -> LoraEngine:
@@ -142,7 +179,7 @@ class Workshop:
         job = TrainJob(training.name, training.examples, training.recipe, training.seed, parent, partial)
         (outcome,) = self._engine.train([job], report=lambda step: self._progress(f"step {step.step} of {step.steps}"))
         if not isinstance(outcome, TrainedAdapter):
-            raise SealError(f"training failed: {outcome.reason}: {outcome.detail}")
+            raise TrainingFailed(f"training failed: {outcome.reason}: {outcome.detail}")
         return outcome.adapter, outcome.tokens, outcome.last_loss
 
     def _published(self, training: Training, partial: Partial) -> tuple[Adapter, int, float]:
@@ -152,6 +189,8 @@ class Workshop:
         documents = [list(base.tokenizer(example.text)["input_ids"]) for example in training.examples]
         parent = self._of(training.parent)
         if parent is not None:
+            if (rank := parent.spec.rank + procedure.rank) > MOST_RANK:
+                raise InvalidConfig(f"a chain of rank {rank} cannot be stored: {MOST_RANK} is the most that loads")
             merge(base.model, _plain(parent), procedure)
         losses: list[float] = []
         factors = train_edit(

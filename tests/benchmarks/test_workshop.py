@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from benchmarks.method.versions import BASE, Padding, Training, published_procedure, published_recipe
 from benchmarks.method.workshop import Workshop
 from benchmarks.reference import Procedure, merge, train_edit
-from common.errors import SealError
+from common.errors import InvalidConfig, SealError
 from common.lora.adapter_folder import AdapterFolders
 from common.lora.engine import LoraEngine
 from common.models.config import ModelConfig
@@ -110,7 +111,28 @@ def test_a_procedure_comes_back_from_the_training_that_it_was_put_in() -> None:
 def test_a_training_for_another_base_is_refused(workshop: Workshop, tmp_path: Path) -> None:
     with pytest.raises(SealError, match="another base"):
         workshop.train(masked("1" * 64))
-    assert files(tmp_path / "work") == {}
+    assert not (tmp_path / "work" / "trainings").exists()
+
+
+@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"system_prompt": "Answer in one word."}])
+def test_work_under_other_settings_of_the_model_is_not_taken_for_ones_own(
+    workshop: Workshop, tmp_path: Path, model: ModelConfig, other: dict[str, str]
+) -> None:
+    workshop.answers(BASE, prompts(), 4)
+    with pytest.raises(InvalidConfig, match="take another folder"):
+        Workshop(tmp_path / "work", model.model_copy(update=other)).answers(BASE, prompts(), 4)
+    Workshop(tmp_path / "work", model.model_copy(update={"threads": 2})).answers(BASE, prompts(), 4)
+
+
+def test_a_chain_too_long_to_be_stored_is_refused_before_it_is_trained(tmp_path: Path, model: ModelConfig) -> None:
+    workshop = Counted(tmp_path, model)
+    wide = published_recipe(replace(PROCEDURE, rank=200, epochs=1))
+    first = padded(workshop.base_digest, recipe=wide)
+    workshop.train(first)
+    steps = len(workshop.said)
+    with pytest.raises(InvalidConfig, match="rank 400"):
+        workshop.train(padded(workshop.base_digest, recipe=wide, parent=first.name))
+    assert len(workshop.said) == steps
 
 
 def test_answers_are_the_engines_and_are_kept_by_version_and_prompts(

@@ -239,7 +239,7 @@ async def test_replay_mixes_in_stored_edits_by_seed(client: Client) -> None:
     assert mixed[0].trained.version.replay_share == pytest.approx(2 / 6)
     assert mixed[0].trained.version.candidate_key != plain.candidate_key
     assert mixed[0].trained.version.version != plain.version
-    pool = ReplayPool(client.student.store, Replay(edits=(old.digest,), share=0.2))
+    pool = ReplayPool(client.student.store.edit, Replay(edits=(old.digest,), share=0.2))
     drawn = pool.mix(tiny_edit(), 3)
     assert drawn == pool.mix(tiny_edit(), 3)
     assert len(drawn.examples) == 5
