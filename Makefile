@@ -10,7 +10,7 @@ ARGS ?=
 FAST := not model and not vllm and not e2e and not images and not network
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas run up test test-fast test-models boundary network fuzz soak lint format proto manifests lock lock-images sbom images dashboards pictures clean
+.PHONY: help setup demo demo-full show-demo bench-student bench-auditor bench-retention bench-replicas tables tables-small run up test test-fast test-models boundary network fuzz soak lint format proto manifests lock lock-images sbom images dashboards pictures clean
 
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,12 @@ bench-retention: $(INSTALLED) ## what is learned and forgotten over eight passag
 
 bench-replicas: $(INSTALLED) ## how much faster three students on one store train than one, and what killing one costs, six minutes [ARGS=]
 	@$(BIN)/python -m benchmarks.replicas $(ARGS)
+
+tables: $(INSTALLED) ## ours and the published procedure on 24 passages and a sequence of four, 100 minutes at most, resumable; JSON on the last line [DATA= EDITS= ARGS=]
+	@$(BIN)/python -m benchmarks.method.tables $(if $(DATA),--data $(DATA)) $(if $(EDITS),--edits $(EDITS)) $(ARGS)
+
+tables-small: $(INSTALLED) ## the same on three short passages and a sequence of two, with fewer epochs, ten minutes at most [DATA= EDITS= ARGS=]
+	@$(BIN)/python -m benchmarks.method.tables --small $(if $(DATA),--data $(DATA)) $(if $(EDITS),--edits $(EDITS)) $(ARGS)
 
 run: $(INSTALLED) ## a run over your own tasks against `make up` [DATA= ARGS=]
 	$(BIN)/seal run $(RUN_DATA) $(ARGS)

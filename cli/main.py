@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import certificates, decisions, demo, edits, question, runs, state, up, versions
+from cli.commands import bench, certificates, decisions, demo, edits, question, runs, state, up, versions
 from cli.failure import EXIT_FAILED, Failure
 
 PACKAGE = "seal-services"
@@ -62,7 +62,7 @@ def seal(
     """
 
 
-for module in (up, runs, edits, question, versions, decisions, state, demo, certificates):
+for module in (up, runs, edits, question, versions, decisions, state, demo, bench, certificates):
     module.register(app)
 
 

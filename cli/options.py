@@ -11,6 +11,7 @@ from cli.connection import choose_tls
 
 # The contract's numbers are signed and have 64 bits.
 LARGEST = 2**63 - 1
+LARGEST_SEED = 2**31 - 1  # of a training
 
 DEFAULT_AUDITOR = "127.0.0.1:50053"
 

@@ -74,6 +74,7 @@ def is_loopback(host: str) -> bool:
 
 
 ConfigT = TypeVar("ConfigT", bound=ServiceConfig)
+SettingsT = TypeVar("SettingsT", bound=Config)
 
 
 def load_config(model: type[ConfigT], service: str, argv: Sequence[str] | None = None) -> ConfigT:
@@ -97,14 +98,18 @@ def load_config(model: type[ConfigT], service: str, argv: Sequence[str] | None =
 
 
 def resolve(
-    model: type[ConfigT],
+    model: type[SettingsT],
     service: str,
     *,
     file: Path | None = None,
+    options: Sequence[tuple[str, str, object]] = (),
     settings: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-) -> ConfigT:
-    """Merges all sources into one configuration. Raises InvalidConfig that names source and key."""
+) -> SettingsT:
+    """Merges all sources into one configuration. Raises InvalidConfig that names source and key.
+
+    options: a command's own, as (flag, key, value); flags are what a refusal names.
+    """
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     if file is not None:
@@ -115,6 +120,8 @@ def resolve(
         if name.startswith(prefix) and environment is not None:
             path = name.removeprefix(prefix).lower().split("__")
             _put(values, origin, path, _scalar(environment[name]), name)
+    for flag, key, value in options:
+        _put(values, origin, key.split("."), value, flag)
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key:
