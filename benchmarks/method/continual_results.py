@@ -1,7 +1,7 @@
 """What sequences of edits come to: every figure with its interval, and all that they are made of. Pure.
 
-Passages of one sequence stand and fall with the same versions, so sequences are what is drawn again for an interval
-(benchmarks/method/statistics.py); with few of them it is rough, and with one it is a point.
+For an interval passages are drawn again, those of all sequences together (benchmarks/method/statistics.py). Within a
+sequence they stand and fall with the same versions, so that it is rather too narrow; sequences are too few to draw.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def chain_figures(chain: str, found: Sequence[Played], seed: int) -> ChainFigure
         accepted=sum(edit.accepted for edit in edits),
         scaled=sum(edit.accepted and edit.scale < 1 for edit in edits),
         figures={
-            name: interval_of_mean([of(played.sequence) for played in found], seed) for name, of in FIGURES.items()
+            name: interval_of_mean([[value] for played in found for value in of(played.sequence)], seed)
+            for name, of in FIGURES.items()
         },
         after_further=after_further([played.sequence for played in found]),
         questions=sum(sum(played.sequence.questions) for played in found),
@@ -109,8 +110,9 @@ def differences(by_chain: Mapping[str, Sequence[Played]], seed: int) -> dict[str
         chain: {
             name: interval_of_mean(
                 [
-                    [a - b for a, b in zip(of(x.sequence), of(y.sequence), strict=True)]
+                    [a - b]
                     for x, y in zip(ours, theirs, strict=True)
+                    for a, b in zip(of(x.sequence), of(y.sequence), strict=True)
                 ],
                 seed,
             )

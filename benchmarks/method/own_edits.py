@@ -18,8 +18,8 @@ import structlog
 import yaml
 from pydantic import ValidationError
 
-from benchmarks.method.readings import our_examples, published_documents
 from benchmarks.method.settings import BenchSettings
+from benchmarks.method.together import Together
 from benchmarks.passages import Passage
 from common.canonical import derive_seed, digest_of
 from common.convert import violations_of
@@ -29,6 +29,7 @@ from common.models.config import ModelConfig
 from common.models.digest import base_digest
 from common.models.resolve import resolve_model
 from common.types import Context, SelfEdit, TaskKind
+from teacher.backends import make_generator
 from teacher.config import TeacherConfig
 from teacher.forms import FormSettings
 from teacher.generator import BASE
@@ -39,9 +40,8 @@ from teacher.rehearsal import RehearsalSettings
 from teacher.teacher import Teacher
 from teacher.variants import VARIANTS
 
-__all__ = ["edits_of_arms", "our_examples", "own_edits", "published_documents", "teacher_config"]
-
 Progress = Callable[[str], None]
+BLOCK = 8  # edits in one batch: several times quicker than one by one, and little is lost at an interruption
 Arm = tuple[str, str]  # prompt variant, policy version; "" is the teacher's first variant, or the base
 
 
@@ -69,9 +69,12 @@ def edits_of_arms(
     weights = _weights(config.model)
     requests = [[_request(config, weights, settings.seed, arm, passage) for passage in passages] for arm in arms]
     proposals = Proposals(config.store / "proposals")
-    everything = [request for of_arm in requests for request in of_arm]
-    missing = [request for request in everything if _outcome(proposals, request) is None]
-    if missing:
+    missing = [
+        [request for request in of_arm[first : first + BLOCK] if _outcome(proposals, request) is None]
+        for of_arm in requests
+        for first in range(0, len(of_arm), BLOCK)
+    ]
+    if any(missing):
         if not structlog.is_configured():
             configure_logging("teacher", "warning")  # or its lines would stand between the results on standard output
         asyncio.run(_write(config, missing, progress))
@@ -97,7 +100,10 @@ def teacher_config(settings: BenchSettings) -> TeacherConfig:
         name = settings.teacher or "teacher"
         raise InvalidConfig("\n".join(f"{name}: {v.path}: {v.reason}" for v in violations_of(error))) from None
     unformed = config.proposer.model_copy(update={"forms": FormSettings(plain=True, asked=False)})
-    return config.model_copy(update={"proposer": unformed, "rehearsal": RehearsalSettings(examples=0)})
+    # The lock is for services side by side; here it would let no edit wait for another.
+    return config.model_copy(
+        update={"proposer": unformed, "rehearsal": RehearsalSettings(examples=0), "heavy_lock": None}
+    )
 
 
 def _read(file: Path | None) -> dict[str, Any]:
@@ -137,14 +143,20 @@ def _request(config: TeacherConfig, weights: str, seed: int, arm: Arm, passage: 
         )
     except ValidationError as error:
         raise InvalidConfig("\n".join(f"{passage.title}: {v.path}: {v.reason}" for v in violations_of(error))) from None
-    writing = config.model_dump(mode="json", include={"backend", "proposer", "screening"})
+    writing = config.model_dump(
+        mode="json",
+        include={"backend": True, "proposer": True, "screening": True},
+        exclude={"proposer": {"forms", "prompt_variants"}},
+    )
     named = digest_of([weights, config.model.precision, writing, request.model_dump(mode="json")]).sha256[:24]
     return request.model_copy(update={"request_id": f"bench-{variant}-{passage.key}-{named}"})
 
 
-async def _write(config: TeacherConfig, requests: Sequence[ProposeRequest], progress: Progress) -> None:
-    """All of them at once, so that the generator batches; each stands on disk as soon as it is written."""
-    teacher = Teacher(config)
+async def _write(config: TeacherConfig, blocks: Sequence[Sequence[ProposeRequest]], progress: Progress) -> None:
+    """Block by block; vLLM, which batches by itself, gets all of them at once."""
+    together = Together(make_generator(config)) if config.backend == "transformers" else None
+    teacher = Teacher(config, together)
+    everything = [request for block in blocks for request in block]
     await teacher.start()
     written = 0
 
@@ -153,16 +165,25 @@ async def _write(config: TeacherConfig, requests: Sequence[ProposeRequest], prog
         if isinstance(event, ProposedEdit | FailedProposal):
             written += 1
             failed = f": {event.reason}" if isinstance(event, FailedProposal) else ""
-            progress(f"own edit {written} of {len(requests)}{failed}")
+            progress(f"own edit {written} of {len(everything)}{failed}")
+
+    async def propose(request: ProposeRequest) -> None:
+        try:
+            await teacher.proposer.propose(request, publish)
+        finally:
+            if together is not None:
+                together.leave()
 
     try:
-        proposals = [teacher.proposer.propose(request, publish) for request in requests]
-        ended = await asyncio.gather(*proposals, return_exceptions=True)
+        for block in blocks if together is not None else [everything]:
+            if together is not None:
+                together.begin(len(block))
+            ended = await asyncio.gather(*map(propose, block), return_exceptions=True)
+            for failure in ended:
+                if failure is not None:
+                    raise failure
     finally:
         await teacher.close()
-    for failure in ended:
-        if failure is not None:
-            raise failure
 
 
 def _outcome(proposals: Proposals, request: ProposeRequest) -> ProposedEdit | FailedProposal | None:

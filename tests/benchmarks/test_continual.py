@@ -12,10 +12,12 @@ import pytest
 from auditor.evidence.scaling import Outcome
 from auditor.graders.lexical import words
 from auditor.tasks import EvaluationItem
+from benchmarks.forgetting import EditSequence
 from benchmarks.method import anchors, continual
 from benchmarks.method.continual import run
+from benchmarks.method.continual_results import chain_figures, differences
 from benchmarks.method.continual_settings import CHAINS, ContinualSettings, GateSettings, sequences_of
-from benchmarks.method.continual_turns import Live, Played, Turn, played, training_on
+from benchmarks.method.continual_turns import Edited, Live, Played, Turn, played, training_on
 from benchmarks.method.settings import SealProcedure
 from benchmarks.method.versions import BASE, Padding, Training
 from benchmarks.method.workshop import Workshop, work_folder
@@ -242,3 +244,46 @@ def test_the_command_makes_a_table_of_all_chains_and_makes_it_again_from_disk(
 
     monkeypatch.setattr(continual, "each", at_once)
     assert run(settings) == table, "read from disk: a step of training fails"
+
+
+def outcome(chain: str, rows: list[list[float]]) -> Played:
+    """A sequence of two passages with this matrix."""
+    sequence = EditSequence(
+        arm=chain,
+        order=0,
+        passages=("a", "b"),
+        titles=("A", "B"),
+        questions=(4, 4),
+        accepted=(True, True),
+        rows=tuple(map(tuple, rows)),
+        empty=(0, 1, 3),
+    )
+    edits = tuple(
+        Edited(passage=key, training=key, accepted=True, scale=scale, examples=1)
+        for key, scale in (("a", 1), ("b", 0.5))
+    )
+    return Played(sequence=sequence, edits=edits, versions=("base", "1", "2"), answers={}, anchors=10, lost=(0, 2, 5))
+
+
+def test_figures_are_those_of_the_definitions() -> None:
+    ours = outcome("gate", [[0.0, 0.5], [0.75, 0.5], [0.5, 1.0]])
+    theirs = outcome("reference", [[0.0, 0.5], [1.0, 0.0], [0.0, 0.5]])
+    found = chain_figures("gate", [ours], seed=0)
+    means = {name: figure.mean for name, figure in found.figures.items()}
+    assert means == {
+        "unedited_mean": 0.25,
+        "learned": 0.875,
+        "forgetting": 0.125,
+        "backward_transfer": -0.25,
+        "final_mean": 0.75,
+        "gain": 0.5,
+    }
+    assert found.after_further == (0.875, 0.5)
+    assert (found.accepted, found.scaled, found.empty, found.questions) == (2, 1, 3, 8)
+    assert found.anchors_lost == (0.0, 0.2, 0.5)
+    assert (found.figures["final_mean"].low, found.figures["final_mean"].high) == (0.5, 1.0), "passages drawn again"
+    against = differences({"reference": [theirs], "gate": [ours]}, seed=0)
+    assert set(against) == {"gate"}
+    assert against["gate"]["final_mean"].mean == 0.5
+    assert against["gate"]["forgetting"].mean == pytest.approx(0.125 - 0.5)
+    assert differences({"gate": [ours]}, seed=0) == {}

@@ -21,7 +21,7 @@ from tests.support.examples import EXAMPLES, RECIPE
 from tests.support.tiny_model import make_tiny_model, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 120
+SECONDS = 240
 REFUSAL = InvalidRequest([Violation("examples[0].text", "is empty")])
 
 

@@ -14,6 +14,7 @@ from benchmarks.passages import Passage, Question
 from common.edits import check_edit
 from common.errors import InvalidConfig, NotFound
 from teacher.config import TeacherConfig
+from teacher.generator import Generator
 from teacher.teacher import Teacher
 from tests.support.tiny_model import tiny_config
 from tests.support.writing_model import LINES, TEXT, TITLE, make_writing_model
@@ -53,7 +54,7 @@ def test_each_passage_gets_one_edit_or_none_and_what_is_written_is_not_written_a
     assert both == [alone, None]
     assert said == ["own edit 1 of 1", "own edit 1 of 1: EMPTY_EDIT"]
 
-    def unwanted(config: object) -> None:
+    def unwanted(*_: object) -> None:
         raise AssertionError("nothing is missing: no teacher is needed")
 
     monkeypatch.setattr(room, "Teacher", unwanted)
@@ -74,9 +75,9 @@ def test_other_seeds_and_other_settings_of_the_teacher_are_other_edits(settings:
 def test_several_arms_are_written_by_one_teacher(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[TeacherConfig] = []
 
-    def counted(config: TeacherConfig) -> Teacher:
+    def counted(config: TeacherConfig, generator: Generator) -> Teacher:
         started.append(config)
-        return Teacher(config)
+        return Teacher(config, generator)
 
     monkeypatch.setattr(room, "Teacher", counted)
     stated, bare = edits_of_arms(settings, [("implications", ""), ("none", "base")], [KNOWN])
