@@ -135,10 +135,14 @@ def test_the_small_tables_take_the_shortest_passages(tmp_path: Path) -> None:
 
 def test_a_users_own_passages_may_be_fewer(tmp_path: Path) -> None:
     data = DATA / "invented_passages.json"
-    whole, _ = settings_of(parse(["--data", str(data), "--set", "seal.recipe.epochs=1"]))
+    told = ["--data", str(data), "--set", "seal.recipe.epochs=1", "--set", "gate.anchors=3"]
+    whole, sequence = settings_of(parse(told))
     assert whole.count == 8
+    assert sequence.gate.anchors == 3
     assert whole.seal.recipe.epochs == 1
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps([{"title": "T"}]))
     with pytest.raises(InvalidConfig, match=r"wrong.json: \[0\].context"):
         settings_of(parse(["--data", str(wrong)]))
+    with pytest.raises(InvalidConfig, match="gait.anchors: gait: unknown key"):
+        settings_of(parse(["--set", "gait.anchors=3"]))
