@@ -144,5 +144,5 @@ def test_a_users_own_passages_may_be_fewer(tmp_path: Path) -> None:
     wrong.write_text(json.dumps([{"title": "T"}]))
     with pytest.raises(InvalidConfig, match=r"wrong.json: \[0\].context"):
         settings_of(parse(["--data", str(wrong)]))
-    with pytest.raises(InvalidConfig, match="gait.anchors: gait: unknown key"):
+    with pytest.raises(InvalidConfig, match=r"gait.anchors: gait: unknown key"):
         settings_of(parse(["--set", "gait.anchors=3"]))
