@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 from benchmarks.method.loading import Loaded
 from benchmarks.method.materials import Material, bare, recorded
-from benchmarks.method.settings import PASSAGE, RECORDED, BenchSettings
-from common.errors import InvalidConfig
+from benchmarks.method.own_edits import own_edits
+from benchmarks.method.readings import our_examples, published_documents
+from benchmarks.method.settings import OWN, PASSAGE, POLICY, RECORDED, BenchSettings
 
 
 def materials_of(settings: BenchSettings, arm: str, loaded: Loaded) -> dict[str, Material]:
-    """By the passages' keys; a passage without one has no edit, and its arm answers as the base."""
+    """By the passages' keys; a passage without one has no edit, and its arm answers as the base.
+
+    Own edits are written here, before anything is trained on: one heavy phase at a time.
+    """
     if arm == PASSAGE:
         return {passage.key: bare(settings, passage) for passage in loaded.passages}
     if arm == RECORDED:
@@ -17,4 +23,21 @@ def materials_of(settings: BenchSettings, arm: str, loaded: Loaded) -> dict[str,
             passage.key: recorded(settings, passage, loaded.edits[passage.context].completions[0])
             for passage in loaded.passages
         }
-    raise InvalidConfig(f"arms: {arm} is not built yet")
+    variant = arm.removeprefix(OWN) if arm.startswith(OWN) else ""
+    policy = arm.removeprefix(POLICY) if arm.startswith(POLICY) else ""
+    edits = own_edits(settings, variant, loaded.passages, policy, progress=_say)
+    return {
+        passage.key: Material(
+            passage=passage.key,
+            documents=tuple(published_documents(edit, passage.title, passage.context)),
+            examples=tuple(our_examples(edit, passage.title, passage.context, settings.seal.forms)),
+            recipe=edit.recipe,
+        )
+        for passage, edit in zip(loaded.passages, edits, strict=True)
+        if edit is not None
+    }
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -16,7 +16,7 @@ from benchmarks.method import anchors
 from benchmarks.method.crew import each
 from benchmarks.method.edits import materials_of
 from benchmarks.method.figures import tabled
-from benchmarks.method.loading import Loaded, load
+from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import Material, Rehearse, rehearsal, training_of
 from benchmarks.method.results import Answered, Table
 from benchmarks.method.settings import IN_CONTEXT, UNEDITED, BenchSettings
@@ -54,7 +54,7 @@ def named(arm: str, procedure: str) -> str:
 def run(settings: BenchSettings, together: int = 1) -> Table:
     """The whole table. Raises SealError; what was finished stays, and the same call goes on there."""
     loaded = load(settings)
-    groups = [loaded.passages[start : start + together] for start in range(0, len(loaded.passages), together)]
+    groups = grouped(settings, loaded, together)
     pool = _asked_first(settings, loaded)
     turns = [*_untrained(settings, groups), *_trained(settings, loaded, groups, pool)]
     outcomes: dict[str, dict[str, Answered]] = {}

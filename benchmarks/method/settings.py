@@ -27,8 +27,8 @@ class SealProcedure(Config):
 
     forms: FormSettings = FormSettings(plain=False)
     screening: ScreeningSettings = ScreeningSettings()
-    rehearsal: int = Field(default=24, ge=0, le=256, description="rehearsed common knowledge in every edit")
-    recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=3, batch_size=4)
+    rehearsal: int = Field(default=64, ge=0, le=256, description="rehearsed common knowledge in every edit")
+    recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=2, batch_size=4)
 
 
 class PublishedProcedure(Config):
