@@ -15,10 +15,14 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from common.config import Config
+from common.types import Recipe
 from teacher.parsing import sentences
 from teacher.pieces import Candidate, Question, Statement, spread
 from teacher.rule_questions import Made, questions
 
+# With questions an edit has several times as many examples as were written, for which two epochs were found to do
+# (docs/retention.md); the student's own default is for edits of a few texts.
+RECIPE = Recipe(epochs=2)
 RETOLD_SENTENCES = 3  # a statement of so many is the document told again, and is asked about sentence by sentence
 WORD = re.compile(r"\w+")
 SHORT_WORD = 3  # letters; shorter ones say little about what a clause is about
@@ -56,6 +60,11 @@ class Taught(NamedTuple):
     written: Sequence[Question] = ()
     plain: Sequence[Statement] = ()
     asked: Sequence[Question] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """What suits these forms, where nobody says otherwise."""
+        return RECIPE if self.asked else Recipe()
 
     @property
     def unchanged(self) -> list[Candidate]:

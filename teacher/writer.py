@@ -94,7 +94,7 @@ class Writer:
     async def write(
         self, context: Context, variant: Variant, *, sampling: Sampling, recipe: Recipe, policy_version: str, seed: int
     ) -> Written:
-        """One edit; what `recipe` leaves open is taken from the settings, then from the variant.
+        """One edit; what `recipe` leaves open is taken from the settings, then from the variant and the forms.
 
         Raises NotPossible when the policy is not loaded, PromptTooLong.
         """
@@ -129,7 +129,7 @@ class Writer:
             document_id=context.document_id,
             revision=context.revision,
             examples=[*examples, *rehearsed][:MAX_EXAMPLES],
-            recipe=recipe.over(self._settings.recipe).over(variant.recipe(self._tokens(examples))),
+            recipe=recipe.over(self._settings.recipe).over(variant.recipe(self._tokens(examples))).over(taught.recipe),
         )
         memory = EditMemory(
             edit=edit.digest.sha256,

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from benchmarks.method import asked as asking
 from benchmarks.method.asked import Asked
@@ -38,15 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def carry_out(asked: Asked) -> None:
     """Raises SealError; InvalidConfig before anything is trained."""
-    from benchmarks.method import runs
+    from benchmarks.method import planned, runs
 
     if asked.plan:
-        sys.stdout.write(f"{runs.plan(asked)}\n")
+        counted = runs.plan(asked)
+        say(planned.table_of(counted), counted.figures(), as_json=asked.as_json)
         return
     done = runs.run(asked)
-    (sys.stderr if asked.as_json else sys.stdout).write(f"{done.report}\n\n{done.files}\n")
-    if asked.as_json:
-        sys.stdout.write(f"{json.dumps(done.figures, ensure_ascii=False)}\n")
+    say(f"{done.report}\n\n{done.files}", done.figures, as_json=asked.as_json)
+
+
+def say(text: str, figures: dict[str, Any], *, as_json: bool) -> None:
+    """Standard output holds one of the two."""
+    (sys.stderr if as_json else sys.stdout).write(f"{text}\n")
+    if as_json:
+        sys.stdout.write(f"{json.dumps(figures, ensure_ascii=False)}\n")
 
 
 def _refuse(error: SealError, file: Path | None) -> NoReturn:

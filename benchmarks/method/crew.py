@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +24,8 @@ from common.errors import SealError
 
 TurnT = TypeVar("TurnT")
 OutcomeT = TypeVar("OutcomeT")
+
+PROGRESS_SECONDS = 30.0
 
 _workshop: Workshop | None = None
 
@@ -73,7 +76,7 @@ def _open(settings: BenchSettings, workers: int) -> None:
     model = settings.model
     if workers > 1 and model.device == "cpu":
         model = model.model_copy(update={"threads": 1})
-    _workshop = Workshop(work_folder(settings.folder), model, progress=_say)
+    _workshop = Workshop(work_folder(settings.folder), model, progress=Sparing(PROGRESS_SECONDS))
 
 
 def _end_with_parent() -> None:
@@ -87,6 +90,19 @@ def _end_with_parent() -> None:
 def _take(work: Callable[[Workshop, TurnT], OutcomeT], turn: TurnT) -> OutcomeT:
     assert _workshop is not None
     return work(_workshop, turn)
+
+
+class Sparing:
+    """Says how far a training is now and then: thousands of steps would hide which turns are done."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._said = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._said >= self._seconds:
+            self._said = time.monotonic()
+            _say(f"  {text}")
 
 
 def _say(text: str) -> None:

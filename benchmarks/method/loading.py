@@ -43,3 +43,10 @@ def load(settings: BenchSettings) -> Loaded:
     model = settings.model
     weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
     return Loaded(passages, edits, anchors, base_digest(weights, cache_dir=model.cache_dir).sha256)
+
+
+def grouped(settings: BenchSettings, loaded: Loaded, together: int) -> list[tuple[Passage, ...]]:
+    """So many passages an update, in their order; the last may have fewer. Raises InvalidConfig where none is full."""
+    if together > len(loaded.passages):
+        raise InvalidConfig(f"{settings.data}: has {len(loaded.passages)} passages; {together} at once are asked for")
+    return [loaded.passages[start : start + together] for start in range(0, len(loaded.passages), together)]

@@ -16,11 +16,11 @@ from benchmarks.method import anchors
 from benchmarks.method.crew import each
 from benchmarks.method.edits import materials_of
 from benchmarks.method.figures import tabled
-from benchmarks.method.loading import Loaded, load
+from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import Material, Rehearse, rehearsal, training_of
 from benchmarks.method.results import Answered, Table
 from benchmarks.method.settings import IN_CONTEXT, UNEDITED, BenchSettings
-from benchmarks.method.versions import BASE, Training
+from benchmarks.method.versions import BASE, WHOLE, Training
 from benchmarks.method.workshop import Workshop, work_folder
 from benchmarks.passages import Passage
 from common.prompting import ask
@@ -30,12 +30,13 @@ UNTRAINED = (UNEDITED, IN_CONTEXT)
 
 
 class Turn(Domain):
-    """One version and what it is asked. training: None for the base; failed: passages that have no edit."""
+    """One version and what it is asked. training: None for the base; scale: how much of its update answers."""
 
     arm: str
     procedure: str = ""
     passages: tuple[Passage, ...]
     training: Training | None = None
+    scale: float = WHOLE
     pool: tuple[int, ...] = ()
     items: tuple[EvaluationItem, ...] = ()
     anchors_asked: int = 0
@@ -54,7 +55,7 @@ def named(arm: str, procedure: str) -> str:
 def run(settings: BenchSettings, together: int = 1) -> Table:
     """The whole table. Raises SealError; what was finished stays, and the same call goes on there."""
     loaded = load(settings)
-    groups = [loaded.passages[start : start + together] for start in range(0, len(loaded.passages), together)]
+    groups = grouped(settings, loaded, together)
     pool = _asked_first(settings, loaded)
     turns = [*_untrained(settings, groups), *_trained(settings, loaded, groups, pool)]
     outcomes: dict[str, dict[str, Answered]] = {}
@@ -73,7 +74,7 @@ def run(settings: BenchSettings, together: int = 1) -> Table:
 def answered(workshop: Workshop, turn: Turn) -> tuple[Answered, ...]:
     """Trains the turn's version unless it is there, and asks it. Of several passages the first bears what it cost."""
     trained = workshop.train(turn.training) if turn.training is not None else None
-    adapter = trained.adapter if trained is not None else BASE
+    adapter = workshop.scaled(turn.training, turn.scale) if turn.training is not None else BASE
     prompts = [prompt for passage in turn.passages for prompt in _prompts(turn.arm, passage)]
     said = iter(workshop.answers(adapter, prompts, turn.tokens))
     asked = anchors.drawn(turn.pool, turn.anchors_asked, turn.seed, turn.passages[0].key)
@@ -129,6 +130,7 @@ def _trained(
                     procedure=procedure,
                     passages=tuple(group),
                     training=training,
+                    scale=settings.seal.scale if procedure == "seal" else WHOLE,
                     pool=pool,
                     items=loaded.anchors,
                     anchors_asked=settings.anchors_asked,

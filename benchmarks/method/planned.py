@@ -4,14 +4,14 @@ but for reading the files; no model is loaded, and what is rehearsed is counted 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.method.continual import procedure_of
 from benchmarks.method.continual_settings import ContinualSettings, check_rank, sequences_of
 from benchmarks.method.edits import materials_of
-from benchmarks.method.loading import Loaded, load
+from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import training_of
 from benchmarks.method.report import grid
 from benchmarks.method.settings import IN_CONTEXT, OWN, POLICY, UNEDITED, BenchSettings, Procedure
@@ -23,7 +23,7 @@ from common.models.config import ModelConfig
 from common.types import Example
 
 # Tokens a second on two cores, two processes of a thread each (docs/results.md); an answer's seconds likewise.
-SPEEDS: dict[Procedure, float] = {"seal": 260.0, "reference": 150.0}
+SPEEDS: dict[Procedure, float] = {"seal": 240.0, "reference": 190.0}
 ANSWER_SECONDS = 0.12
 REHEARSED_TOKENS = 36  # of one rehearsed question with its answer, about
 UNTRAINED = (UNEDITED, IN_CONTEXT)
@@ -100,23 +100,43 @@ class Counting:
         return list(self._tokenizer("\n".join(example.texts))["input_ids"])
 
 
-def plan(settings: BenchSettings, together: int) -> str:
+@dataclass(frozen=True)
+class Plan:
+    """All parts of a benchmark."""
+
+    passages: int
+    questions: int
+    parts: tuple[Part, ...]
+
+    @property
+    def minutes(self) -> int:
+        return round(sum(part.minutes for part in self.parts))
+
+    def figures(self) -> dict[str, Any]:
+        return {**asdict(self), "minutes": self.minutes}
+
+
+def plan(settings: BenchSettings, together: int) -> Plan:
     """Raises InvalidConfig for files that cannot be used, as the run itself would."""
     loaded = load(settings)
-    return table_of(loaded.passages, list(parts_of(settings, loaded, together)))
+    return plan_of(loaded.passages, parts_of(settings, loaded, together))
 
 
-def plan_continual(settings: ContinualSettings) -> str:
+def plan_continual(settings: ContinualSettings) -> Plan:
     """Chains that share a training do it once, which is not counted here. Raises InvalidConfig."""
     check_rank(settings)
     loaded = load(settings)
     sequences = sequences_of(loaded.passages, settings)
-    return table_of([p for sequence in sequences for p in sequence], list(chain_parts(settings, loaded, sequences)))
+    return plan_of([p for sequence in sequences for p in sequence], chain_parts(settings, loaded, sequences))
+
+
+def plan_of(passages: Sequence[Passage], parts: Iterable[Part]) -> Plan:
+    return Plan(len(passages), sum(len(passage.questions) for passage in passages), tuple(parts))
 
 
 def parts_of(settings: BenchSettings, loaded: Loaded, together: int) -> Iterator[Part]:
     counting = Counting(settings.model)
-    groups = [loaded.passages[start : start + together] for start in range(0, len(loaded.passages), together)]
+    groups = grouped(settings, loaded, together)
     questions = sum(len(passage.questions) for passage in loaded.passages)
     for arm in settings.arms:
         if arm in UNTRAINED:
@@ -142,8 +162,7 @@ def chain_parts(settings: ContinualSettings, loaded: Loaded, sequences: Sequence
         yield Part(chain, procedure_of(chain), len(alone), tokens, asked + gated)
 
 
-def table_of(passages: Sequence[Passage], parts: Sequence[Part]) -> str:
-    questions = sum(len(passage.questions) for passage in passages)
+def table_of(planned: Plan) -> str:
     rows = [
         [
             part.arm,
@@ -153,14 +172,13 @@ def table_of(passages: Sequence[Passage], parts: Sequence[Part]) -> str:
             f"{part.answers:,}",
             "?" if part.tokens is None else f"{part.minutes:.0f}",
         ]
-        for part in parts
+        for part in planned.parts
     ]
     lines = [
-        f"{len(passages)} passages with {questions} questions",
+        f"{planned.passages} passages with {planned.questions} questions",
         "",
         *grid(["arm", "procedure", "updates", "tokens trained", "answers", "minutes"], rows),
         "",
-        f"About {sum(part.minutes for part in parts):.0f} minutes for SmolLM2-135M on two cores; what is finished "
-        "already is not done again.",
+        f"About {planned.minutes} minutes for SmolLM2-135M on two cores; what is finished already is not done again.",
     ]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from benchmarks.method.asked import Asked, CorpusSettings, settings_of
 from benchmarks.method.continual_results import ContinualTable
 from benchmarks.method.continual_settings import ContinualSettings
 from benchmarks.method.pictures import picture
+from benchmarks.method.planned import Plan
 from benchmarks.method.report import report
 from benchmarks.method.results import Table
 from benchmarks.method.settings import BenchSettings
@@ -40,8 +41,8 @@ def run(asked: Asked) -> Done:
     return written(passages.run(settings), settings.folder)
 
 
-def plan(asked: Asked) -> str:
-    """What `run` would train and how long that takes, in words. Raises InvalidConfig."""
+def plan(asked: Asked) -> Plan:
+    """What `run` would train and how long that takes. Raises InvalidConfig."""
     if asked.bench == "continual":
         return planned.plan_continual(settings_of(asked, ContinualSettings))
     if asked.bench == "corpus":

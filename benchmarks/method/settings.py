@@ -29,6 +29,12 @@ class SealProcedure(Config):
     screening: ScreeningSettings = ScreeningSettings()
     rehearsal: int = Field(default=64, ge=0, le=256, description="rehearsed common knowledge in every edit")
     recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=2, batch_size=4)
+    scale: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="how much of an update answers, scaled down as the auditor does; in sequences its gate decides",
+    )
 
 
 class PublishedProcedure(Config):

@@ -82,8 +82,11 @@ def settings_of(told: argparse.Namespace) -> tuple[BenchSettings, ContinualSetti
         ("tables", "sequences", 1),
         ("tables", "chains", [REFERENCE, OURS]),
     ]
+    # What only sequences know is none of the passages' settings; what neither knows is refused.
+    alone = ContinualSettings.model_fields.keys() - BenchSettings.model_fields.keys()
+    shared = [setting for setting in told.set if setting.partition("=")[0].partition(".")[0] not in alone]
     return (
-        resolved(BenchSettings, options, told.set),
+        resolved(BenchSettings, options, shared),
         resolved(ContinualSettings, [*options, *chains], told.set),
     )
 

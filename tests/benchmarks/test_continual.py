@@ -14,13 +14,14 @@ from auditor.graders.lexical import words
 from auditor.tasks import EvaluationItem
 from benchmarks.forgetting import EditSequence
 from benchmarks.method import anchors, continual
-from benchmarks.method.continual import run
+from benchmarks.method.continual import procedure_of, run, turn_of
 from benchmarks.method.continual_results import chain_figures, differences
 from benchmarks.method.continual_settings import CHAINS, ContinualSettings, GateSettings, sequences_of
 from benchmarks.method.continual_turns import Edited, Live, Played, Turn, played, training_on
+from benchmarks.method.loading import Loaded
 from benchmarks.method.settings import SealProcedure
-from benchmarks.method.versions import BASE, Padding, Training
-from benchmarks.method.workshop import Workshop, work_folder
+from benchmarks.method.versions import BASE, Padding, Trained, Training
+from benchmarks.method.workshop import TrainingFailed, Workshop, work_folder
 from benchmarks.passages import Passage, Question
 from common.errors import InvalidConfig
 from common.models.config import ModelConfig
@@ -188,8 +189,42 @@ def test_an_edit_that_was_scaled_down_is_what_the_next_goes_on_from(room: Room) 
     assert room.workshop().train(children[0]) == workshop.train(children[0])
 
 
+class FailsOnce(Workshop):
+    """Its second training has no numbers, as one whose loss is not finite."""
+
+    names: tuple[str, ...] = ()
+
+    def train(self, training: Training) -> Trained:
+        self.names = tuple(dict.fromkeys((*self.names, training.name)))
+        if self.names.index(training.name) == 1:
+            raise TrainingFailed("training failed: NOT_FINITE")
+        return super().train(training)
+
+
+def test_an_edit_whose_training_fails_is_turned_down_and_the_sequence_goes_on(room: Room) -> None:
+    found = played(FailsOnce(room.folder, room.model), room.turn())
+    assert found.sequence.accepted == (True, False, True)
+    assert found.edits[1].reason == "training failed: NOT_FINITE"
+    assert found.versions[2] == found.versions[1] != found.versions[3]
+
+
 def settings_of(tmp_path: Path, **more: object) -> ContinualSettings:
     return ContinualSettings.model_validate({"data": tmp_path / "data.json", **more})
+
+
+def test_chains_are_asked_the_same_anchors_and_the_gate_asks_others(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, anchors_asked=20, gate={"anchors": 15})
+    alone = Training(base="0" * 64, examples=(Example(text="a"),), recipe=STRONG, seed=1)
+    trainings = {(procedure_of(chain), one.key): alone for chain in CHAINS for one in PASSAGES}
+    loaded = Loaded(PASSAGES, {}, (), "0" * 64)
+    turns = [
+        turn_of(settings, chain, 0, PASSAGES, trainings=trainings, loaded=loaded, pool=range(40)) for chain in CHAINS
+    ]
+    assert len({(turn.reported, turn.gated) for turn in turns}) == 1
+    assert (len(turns[0].reported), len(turns[0].gated)) == (20, 15)
+    assert not set(turns[0].reported) & set(turns[0].gated)
+    assert [bool(turn.gate) for turn in turns] == [False, False, False, True, True]
+    assert [turn.replay_share for turn in turns] == [0.0, 0.0, 0.5, 0.0, 0.5]
 
 
 def test_a_published_sequence_too_long_for_one_adapter_is_refused(tmp_path: Path) -> None:

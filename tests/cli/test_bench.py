@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from setuptools import find_namespace_packages
 
 from cli import benching
 from tests.cli.conftest import Outcome, Seal
@@ -198,3 +200,13 @@ def test_a_wrong_file_is_refused_by_its_field_before_anything_is_trained(
     assert outcome.code == 2
     assert "seal: mine.json: [0].questions[0].answer: Field required" in outcome.err
     assert not Path(".seal").exists()
+
+
+def test_an_installed_command_finds_its_benchmarks_and_their_data() -> None:
+    """What setuptools would put in a wheel: packages of the benchmarks, their data, and no results of former days."""
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = find_namespace_packages(str(ROOT), **found["packages"]["find"])
+    assert "benchmarks.method" in packages
+    assert not [name for name in packages if name.startswith(("tests", "tools", "benchmarks.results"))]
+    data = {path for pattern in found["package-data"]["benchmarks"] for path in (ROOT / "benchmarks").glob(pattern)}
+    assert {path for path in (ROOT / "benchmarks" / "data").iterdir() if path.is_file()} == data

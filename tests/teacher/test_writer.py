@@ -78,8 +78,17 @@ async def test_statements_come_with_the_document_and_with_questions(renderer: Pr
     asked = edit.examples[len(texts) :]
     assert asked
     assert all(example.conversation is not None and example.grounding in TEXT for example in asked)
+    assert edit.recipe == Recipe(epochs=2), "so many examples need few epochs"
     alone = await written(renderer, "implications", "\n".join(LINES), forms=FormSettings(plain=False))
     assert alone.examples == asked, "in the place of plain text, the document's included"
+
+
+async def test_plain_statements_leave_the_recipe_to_others_and_settings_go_first(renderer: PromptRenderer) -> None:
+    plain = await written(renderer, "implications", "\n".join(LINES), forms=FormSettings(asked=False))
+    assert plain.recipe == Recipe()
+    assert all(example.text is not None for example in plain.examples)
+    asked = await written(renderer, "implications", "\n".join(LINES), recipe=Recipe(epochs=7))
+    assert asked.recipe == Recipe(epochs=7)
 
 
 async def test_written_questions_are_an_edit_without_others(renderer: PromptRenderer) -> None:
