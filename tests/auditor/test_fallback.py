@@ -57,7 +57,8 @@ def student() -> FallingBack:
 async def test_silence_is_judged_as_it_is_and_only_asking_may_fall_back(tmp_path: Path) -> None:
     stand_in = student()
     async with on_stage(teacher(a=[SILENCING]), stand_in) as stage, at_desk(stage, tmp_path) as desk:
-        events = await desk.run(start_run("run", [task("a")], candidates=1))
+        order = start_run("run", [task("a")], candidates=1, health={"anchors": 0, "max_degenerate": 1.0})
+        events = await desk.run(order)
         judging = list(stand_in.requests)
         asked = pb.AskRequest(question=KNOWN)
         off = await desk.stub.Ask(asked)
@@ -68,7 +69,7 @@ async def test_silence_is_judged_as_it_is_and_only_asking_may_fall_back(tmp_path
     assert any(promoted.version in request.versions for request in judging)
     assert not any(request.fallback_to_parent for request in judging)
     degenerate = [g for j in of_kind(events, "update_judged") for g in j.gates if g.kind == pb.GATE_KIND_DEGENERATE]
-    assert any(gate.figures["empty"] > 0 for gate in degenerate), degenerate
+    assert any(gate.figures["empty_after"] == 1 for gate in degenerate), degenerate
     assert (off.answer, off.version, off.answered_by) == ("", promoted.version, promoted.version)
     assert (on.answer, on.version, on.answered_by) == ("Paris", promoted.version, "base")
     assert (on.proof.version, on.proof.liveness) == ("base", student_pb2.LIVENESS_BASE)
@@ -87,7 +88,7 @@ async def test_a_student_that_falls_back_unasked_is_not_believed(tmp_path: Path)
     assert finished.run.state == pb.RUN_STATE_FAILED
     assert "answered in place of" in finished.run.error
     assert stand_in.moves == []
-    assert refused.value.code() is not grpc.StatusCode.OK
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_raw_texts_are_measured_without_a_fallback() -> None:
