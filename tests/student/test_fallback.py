@@ -30,7 +30,7 @@ Said = tuple[list[student_pb2.LivenessProof], list[student_pb2.Answer]]
 
 async def asked(client: Client, *versions: str, fallback: bool, purpose: str = "AUDIT") -> Said:
     """One question, which a version trained on NOTHING has no answer to."""
-    request = answer_request(prompts(1), *versions, purpose=purpose, request_id=f"{fallback}-{purpose}-{versions}")
+    request = answer_request(prompts(1), *versions, purpose=purpose, request_id=f"{fallback}-{len(versions)}")
     request.fallback_to_parent = fallback
     events = [event async for event in client.stub.Answer(request, timeout=60)]
     proofs = [event.proof for event in events if event.WhichOneof("event") == "proof"]
