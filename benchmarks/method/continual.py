@@ -114,6 +114,7 @@ def turn_of(
         items=loaded.anchors,
         gated=anchors.drawn(rest, settings.gate.anchors, settings.seed, f"gate of sequence {order}"),
         reported=reported,
+        uncounted=tuple(place for place in reported if place in loaded.rehearsed),
     )
 
 

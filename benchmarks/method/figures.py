@@ -59,7 +59,7 @@ def arm_figures(
     own = {grader: marks(passages, found, grader) for grader in GRADERS}
     before = {grader: marks(passages, unedited, grader) for grader in GRADERS}
     moved = [value for group in paired(own[CONTAINS], before[CONTAINS]) for value in group]
-    asked = [place for one in found for place in one.anchors]
+    asked = [place for one in found for place in _counted(loaded, one)]
     return ArmFigures(
         arm=arm,
         procedure=procedure,
@@ -109,12 +109,17 @@ def differences(
     ]
 
 
+def _counted(loaded: Loaded, one: Answered) -> dict[int, str]:
+    """The anchors that nothing was trained on."""
+    return {place: text for place, text in one.anchors.items() if place not in loaded.rehearsed}
+
+
 def _lost(loaded: Loaded, found: Sequence[Answered]) -> int:
-    return sum(not grade(text, loaded.anchors[place]) for one in found for place, text in one.anchors.items())
+    return sum(not grade(text, loaded.anchors[place]) for one in found for place, text in _counted(loaded, one).items())
 
 
 def _lost_share(loaded: Loaded, found: Sequence[Answered]) -> float:
-    asked = sum(len(one.anchors) for one in found)
+    asked = sum(len(_counted(loaded, one)) for one in found)
     return round(_lost(loaded, found) / asked, 4) if asked else 0.0
 
 

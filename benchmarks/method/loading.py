@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditor.tasks import EvaluationItem
-from benchmarks.method.anchors import read_anchors
+from benchmarks.method.anchors import read_anchors, rehearsed
 from benchmarks.method.settings import RECORDED, BenchSettings
 from benchmarks.passages import Passage, RecordedEdits, read_edits, read_passages
 from common.errors import InvalidConfig
@@ -15,12 +15,13 @@ from common.models.resolve import resolve_model
 
 @dataclass(frozen=True)
 class Loaded:
-    """edits: recorded ones by their passage's text; base: the digest of the weights."""
+    """edits: recorded ones by their passage's text; base: the digest of the weights; rehearsed: places of anchors."""
 
     passages: tuple[Passage, ...]
     edits: dict[str, RecordedEdits]
     anchors: tuple[EvaluationItem, ...]
     base: str
+    rehearsed: frozenset[int] = frozenset()
 
 
 def load(settings: BenchSettings) -> Loaded:
@@ -42,7 +43,8 @@ def load(settings: BenchSettings) -> Loaded:
                 raise InvalidConfig(f"{settings.edits}: no edits for the passage titled {passage.title!r}")
     model = settings.model
     weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
-    return Loaded(passages, edits, anchors, base_digest(weights, cache_dir=model.cache_dir).sha256)
+    digest = base_digest(weights, cache_dir=model.cache_dir).sha256
+    return Loaded(passages, edits, anchors, digest, rehearsed(anchors))
 
 
 def grouped(settings: BenchSettings, loaded: Loaded, together: int) -> list[tuple[Passage, ...]]:
