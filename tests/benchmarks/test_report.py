@@ -129,3 +129,12 @@ def test_nothing_is_drawn_outside_the_picture(table: Table) -> None:
     assert lines
     assert all(min(line["x1"], line["x2"]) >= 0 and max(line["x1"], line["x2"]) <= width for line in lines)
     assert all(min(line["y1"], line["y2"]) >= 0 and max(line["y1"], line["y2"]) <= height for line in lines)
+
+
+def test_what_intervals_leave_out_is_said(table: Table) -> None:
+    assert "too narrow" in report(table)
+    assert "another seed" not in report(table)
+    many = [one.model_copy(update={"passages": 24}) for one in table.arms]
+    text = report(table.model_copy(update={"arms": tuple(many), "together": 24}))
+    assert "too narrow" not in text
+    assert "another seed" in text
