@@ -28,8 +28,8 @@ WORD = re.compile(r"\w+")
 FUNCTION = frozenset(
     re.findall(
         "[a-z]+",
-        "what which who how many much where when is are was were do does did can we you our us it its there one has have "
-        "be a an the of in on at to for by with from into and or as that this called name known",
+        "what which who how many much where when is are was were do does did can we you our us it its there one has "
+        "have be a an the of in on at to for by with from into and or as that this called name known",
     )
 )
 ALIKE = 0.6  # telling words that two questions share, of all that they have, from which they ask the same

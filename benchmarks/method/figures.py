@@ -8,7 +8,7 @@ from auditor.graders.lexical import contains, f1, grade, is_empty
 from auditor.tasks import EvaluationItem
 from benchmarks.method.loading import Loaded
 from benchmarks.method.results import CONTAINS, GRADERS, TOKEN_F1, Answered, ArmFigures, Difference, Figure, Table
-from benchmarks.method.settings import UNEDITED, BenchSettings
+from benchmarks.method.settings import UNEDITED, BenchSettings, told
 from benchmarks.method.statistics import interval_of_mean, paired
 from benchmarks.passages import Passage
 from common.canonical import digest_of
@@ -28,7 +28,7 @@ def tabled(
         model=settings.model.model,
         base=loaded.base,
         data=digest_of([passage.model_dump(mode="json") for passage in loaded.passages]).sha256,
-        settings=settings.model_dump(mode="json", exclude={"folder", "workers", "data", "edits", "leave_out"}),
+        settings=told(settings),
         titles=tuple(passage.title for passage in loaded.passages),
         arms=tuple(arms),
         differences=tuple(differences(settings, loaded, answered)),

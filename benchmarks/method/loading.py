@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from auditor.tasks import EvaluationItem
 from benchmarks.method.anchors import read_anchors, rehearsed
-from benchmarks.method.settings import RECORDED, BenchSettings
+from benchmarks.method.own_edits import teacher_config
+from benchmarks.method.settings import OWN, POLICY, RECORDED, BenchSettings
 from benchmarks.passages import Passage, RecordedEdits, read_edits, read_passages
 from common.errors import InvalidConfig
 from common.models.digest import base_digest
 from common.models.resolve import resolve_model
+from teacher.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ def load(settings: BenchSettings) -> Loaded:
     if settings.count > len(passages):
         raise InvalidConfig(f"{settings.data}: has {len(passages)} passages; {settings.count} are asked for")
     passages = passages[: settings.count or len(passages)]
+    _check_own(settings)
     anchors = read_anchors(settings.anchors)
     edits = read_edits(settings.edits) if settings.edits is not None else {}
     if RECORDED in settings.arms:
@@ -45,6 +48,16 @@ def load(settings: BenchSettings) -> Loaded:
     weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
     digest = base_digest(weights, cache_dir=model.cache_dir).sha256
     return Loaded(passages, edits, anchors, digest, rehearsed(anchors))
+
+
+def _check_own(settings: BenchSettings) -> None:
+    """Writing the edits of one arm takes long: the settings of all are read before."""
+    own = [arm.removeprefix(OWN) for arm in settings.arms if arm.startswith(OWN)]
+    for variant in own:
+        if variant not in VARIANTS:
+            raise InvalidConfig(f"{OWN}{variant}: no such prompt variant; known are {', '.join(VARIANTS)}")
+    if own or any(arm.startswith(POLICY) for arm in settings.arms):
+        teacher_config(settings)
 
 
 def grouped(settings: BenchSettings, loaded: Loaded, together: int) -> list[tuple[Passage, ...]]:
