@@ -24,10 +24,14 @@ class Reply(Domain):
     version: str
     proof: LivenessProof | None = None
     alias_generation: int = 0
+    answered_by: str = ""
 
 
 class Asking:
-    """Asks as a live user does (purpose LIVE), or a named version as an auditor does."""
+    """Asks as a live user does (purpose LIVE), or a named version as an auditor does.
+
+    Alone among the auditor's callers of Answer it may ask for the fallback to a parent: nothing is measured here.
+    """
 
     def __init__(self, student: Student, views: Views, max_answer_tokens: int) -> None:
         self._student = student
@@ -50,19 +54,30 @@ class Asking:
             prompts=(prompt_of(conversation, digest_of(conversation).sha256),),
             versions=(version,),
             sampling=sampling,
+            fallback_to_parent=request.fallback_to_parent,
         )
-        proof: LivenessProof | None = None
+        proofs: dict[str, LivenessProof] = {}
         answer: Answer | None = None
         async for event in self._student.answer(order, _no_progress):
             if isinstance(event, LivenessProof):
-                proof = event
+                proofs[event.version] = event
             else:
                 answer = event
-        if answer is None or (proof is not None and proof.liveness is Liveness.INVALID):
+        if answer is None or any(_is_invalid(proofs.get(name)) for name in (answer.version, answer.answered_by)):
             raise NotPossible(
                 "the version could not be proven to answer", reason="VERSION_INVALID", ids={"version": version}
             )
-        return Reply(answer=answer.text, version=answer.version, proof=proof, alias_generation=answer.alias_generation)
+        return Reply(
+            answer=answer.text,
+            version=answer.version,
+            proof=proofs.get(answer.answered_by),
+            alias_generation=answer.alias_generation,
+            answered_by=answer.answered_by,
+        )
+
+
+def _is_invalid(proof: LivenessProof | None) -> bool:
+    return proof is not None and proof.liveness is Liveness.INVALID
 
 
 def _no_progress(_: Progress) -> None:

@@ -131,7 +131,7 @@ class GrpcStudent:
                     yield received(LivenessProof, event.proof, "student")
                 case "answer" if (event.answer.version, event.answer.prompt_id) not in seen:
                     seen.add((event.answer.version, event.answer.prompt_id))
-                    yield received(Answer, event.answer, "student")
+                    yield _own(received(Answer, event.answer, "student"), order)
 
     async def score(
         self, order: ScoreOrder, progress: OnProgress
@@ -155,6 +155,13 @@ class GrpcStudent:
         request = to_proto(student_pb2.SetAliasRequest, order)
         call = partial(self._stub.SetAlias, request, timeout=self._timeouts.status)
         return received(Alias, (await unary(call, self._retries)).alias, "student")
+
+
+def _own(answer: Answer, order: AnswerOrder) -> Answer:
+    """Another version's words count for nobody who did not ask for them. Raises NotPossible(PEER_BROKE_CONTRACT)."""
+    if answer.answered_by != answer.version and not order.fallback_to_parent:
+        raise broken("student", f"{answer.answered_by} answered in place of {answer.version}, unasked")
+    return answer
 
 
 def _proof_key(proof: student_pb2.LivenessProof) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from auditor.findings import Mark, Score
-from auditor.graders.lexical import is_empty
 from auditor.journal import Journal
 from auditor.ledger.store import GivenAnswer, texts
 from auditor.measures import Measure, Measurement
@@ -21,6 +20,7 @@ from auditor.speaking import NotAlive, VersionSpeaker
 from common.canonical import digest_bytes, digest_of
 from common.errors import NotPossible
 from common.lora.proof import Liveness
+from common.silence import is_empty
 
 
 class Measuring:

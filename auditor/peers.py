@@ -72,6 +72,8 @@ class AnswerOrder(Domain):
     prompts: tuple[Prompt, ...]
     versions: tuple[str, ...]
     sampling: Sampling
+    # For users alone: what is measured is what a version says itself, its silence too.
+    fallback_to_parent: bool = False
 
 
 class Continuation(Domain):

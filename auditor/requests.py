@@ -119,6 +119,7 @@ class Ask(Domain):
     topic: str = Field(default="", max_length=300)
     question: str = Field(min_length=1, max_length=4_096)
     sampling: Sampling = Sampling()
+    fallback_to_parent: bool = False
 
 
 class DecideEdit(Domain):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from auditor.graders.lexical import grade, is_empty
+from auditor.graders.lexical import grade
 from auditor.keys import Grader, GraderKind
 from auditor.suite_files import built_in_suites
 from auditor.tasks import EvaluationItem
@@ -24,6 +24,7 @@ from common.lora.update import TrainedAdapter, TrainJob
 from common.models.config import ModelConfig
 from common.models.loading import BaseModel, load_model
 from common.prompting import SYSTEM_PROMPT, ask
+from common.silence import is_empty
 from common.types import Example, Prompt, Sampling
 from common.versions import FinishReason
 from student.config import DEFAULT_MODEL, DEFAULT_RECIPE

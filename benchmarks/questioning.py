@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from auditor.graders.lexical import grade, is_empty
+from auditor.graders.lexical import grade
 from benchmarks.passages import Passage
 from common.lora.render import Renderer
+from common.silence import is_empty
 from common.types import Domain, Prompt
 
 ANSWER_TOKENS = 32

@@ -65,7 +65,10 @@ async def ask(target: str, request: pb.AskRequest, *, as_json: bool) -> None:
         return
     output().print(response.answer.strip() or "(no answer)", markup=False)
     liveness = student_pb2.Liveness.Name(response.proof.liveness).removeprefix("LIVENESS_").lower()
-    remarks().print(f"version {short(response.version)}, liveness {liveness}", markup=False, style="dim")
+    said = f"version {short(response.answered_by or response.version)}, liveness {liveness}"
+    if response.answered_by not in {"", response.version}:
+        said = f"version {short(response.version)} gave no answer; this is the answer of {said}"
+    remarks().print(said, markup=False, style="dim")
 
 
 async def approve(target: str, edit: str, reason: str, *, as_json: bool) -> None:

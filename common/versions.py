@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from common.types import Digest, Domain, Recipe, Software
 
@@ -88,12 +88,20 @@ class FinishReason(StrEnum):
 
 
 class Answer(Domain):
+    """version: that was asked; answered_by: whose words these are, an ancestor's only where the fallback is wanted."""
+
     prompt_id: str
     version: str
     text: str = ""
     tokens: int = 0
     finish_reason: FinishReason | None = None
     alias_generation: int = 0
+    answered_by: str = Field(default="", validate_default=True)
+
+    @field_validator("answered_by")
+    @classmethod
+    def _unsaid_is_its_own(cls, answered_by: str, info: ValidationInfo) -> str:
+        return answered_by or str(info.data.get("version", ""))
 
 
 class OptionScore(Domain):

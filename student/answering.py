@@ -1,23 +1,26 @@
 """Answers prompts and scores texts with versions whose liveness is proven first.
 
 An INVALID version is never answered for by the base or by anything else: an auditor gets its proof and no answers, a
-user gets an error. Aliases are looked up once a request.
+user gets an error. Where an answer has no word, and only if the request asks for it, an older version answers in its
+own name (student/fallback.py). Aliases are looked up once a request.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from common.errors import Corrupt, NotPossible
+from common.errors import Corrupt, NotFound, NotPossible
 from common.jobs import Publish
 from common.lora.engine import LoraEngine
 from common.lora.likelihood import Continuation as ScoredContinuationText
 from common.lora.likelihood import ScoredText
 from common.lora.proof import Liveness, LivenessProof
+from common.silence import is_empty
 from common.versions import Answer, AnswerPurpose, KlFromBase, OptionScore, ScoredContinuation
 from student import metrics
 from student.answer_engine import AnswerEngine
+from student.fallback import Fallback
 from student.messages import AnswerEvent, ScoreEvent
 from student.requests import AnswerRequest, LogLikelihoodRequest
 from student.versions import Resolved, Versions
@@ -37,6 +40,7 @@ class Answering:
         self._answers = answers
         self._versions = versions
         self._workroom = workroom
+        self._fallback = Fallback(answers, versions)
 
     async def answer(self, request: AnswerRequest, publish: Publish[AnswerEvent]) -> None:
         """The proof of each version, then its answers. Raises NotFound, InvalidRequest, and Corrupt for a user."""
@@ -54,19 +58,34 @@ class Answering:
         for lot in self._engine.residents.lots(list(places)):
             proven = [version for version in lot if self._proven(version, desk, must=must, answers=self._answers)]
             total -= (len(lot) - len(proven)) * len(request.prompts)
-            for version, text in self._answers.answer(proven, request.prompts, request.sampling, desk.cancelled):
-                answer = Answer(
-                    prompt_id=request.prompts[text.index].prompt_id,
-                    version=version,
-                    text=text.text,
-                    tokens=text.tokens,
-                    finish_reason=text.finish_reason,
-                    alias_generation=places[version].generation,
-                )
+            for answer in self._answers_of([places[version] for version in proven], request, desk):
                 _count(answer, PURPOSES[request.purpose])
                 desk.say(answer)
                 done += 1
                 desk.progress(done, total)
+
+    def _answers_of(
+        self, proven: Sequence[Resolved], request: AnswerRequest, desk: Desk[LivenessProof | Answer]
+    ) -> Iterator[Answer]:
+        """What versions say, and where one says nothing and the request asks for it, what an ancestor says."""
+        places = {place.version: place for place in proven}
+        silent: list[Answer] = []
+        for version, text in self._answers.answer(list(places), request.prompts, request.sampling, desk.cancelled):
+            answer = Answer(
+                prompt_id=request.prompts[text.index].prompt_id,
+                version=version,
+                text=text.text,
+                tokens=text.tokens,
+                finish_reason=text.finish_reason,
+                alias_generation=places[version].generation,
+            )
+            if is_empty(answer.text):
+                metrics.EMPTY_ANSWERS.labels(PURPOSES[request.purpose]).inc()
+                if request.fallback_to_parent:
+                    silent.append(answer)
+                    continue
+            yield answer
+        yield from self._fallback.answers(silent, request, lambda version: self._found(version, desk), desk.cancelled)
 
     async def score(self, request: LogLikelihoodRequest, publish: Publish[ScoreEvent]) -> None:
         """The proof of each version, its option scores, then the KL of each from the base. Raises as `answer` does."""
@@ -107,6 +126,16 @@ class Answering:
                 done += 1
                 desk.progress(done, total)
 
+    def _found(self, ancestor: str, desk: Desk[LivenessProof]) -> bool:
+        """Publishes an ancestor's proof; whether it may speak. One that is gone or unreadable has none, and may not.
+
+        A user's request does not fail for it either: without the fallback its answer would be empty as well.
+        """
+        try:
+            return self._proven(ancestor, desk, must=False, answers=self._answers)
+        except (NotFound, Corrupt):
+            return False
+
     def _proven(
         self, version: str, desk: Desk[LivenessProof], *, must: bool, answers: AnswerEngine | None = None
     ) -> bool:
@@ -142,5 +171,5 @@ def _count(answer: Answer, purpose: str) -> None:
     finish = answer.finish_reason.removeprefix("FINISH_REASON_").lower() if answer.finish_reason else ""
     metrics.ANSWERS.labels(purpose, finish).inc()
     metrics.ANSWER_TOKENS.inc(answer.tokens)
-    if not answer.text.strip():
-        metrics.EMPTY_ANSWERS.labels(purpose).inc()
+    if answer.answered_by != answer.version and not is_empty(answer.text):
+        metrics.FALLBACK_ANSWERS.labels(purpose).inc()

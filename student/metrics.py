@@ -19,7 +19,10 @@ TRAINING_SECONDS = Histogram(
     "seal_student_training_seconds", "Time of one candidate's update.", buckets=(1, 3, 10, 30, 60, 120, 300, 900, 3600)
 )
 ANSWERS = Counter("seal_student_answers", "Answers given.", ["purpose", "finish"])
-EMPTY_ANSWERS = Counter("seal_student_empty_answers", "Answers without a word.", ["purpose"])
+EMPTY_ANSWERS = Counter("seal_student_empty_answers", "Answers without a word, before any fallback.", ["purpose"])
+FALLBACK_ANSWERS = Counter(
+    "seal_student_fallback_answers", "Answers with the words of an older version, for empty ones.", ["purpose"]
+)
 ANSWER_TOKENS = Counter("seal_student_answer_tokens", "Tokens of answers.")
 PROOFS = Counter("seal_student_liveness_proofs", "Liveness proofs by what they found.", ["liveness"])
 ALIAS_GENERATION = Gauge("seal_student_alias_generation", "How often an alias was moved.", ["alias"])
@@ -43,6 +46,7 @@ def begin_at_zero() -> None:
         PROOFS.labels(liveness.removeprefix("LIVENESS_").lower())
     for purpose in ("audit", "live"):
         EMPTY_ANSWERS.labels(purpose)
+        FALLBACK_ANSWERS.labels(purpose)
     for outcome in ("trained", "scaled", "reused", "failed"):
         CANDIDATES.labels(outcome)
 

@@ -58,6 +58,7 @@ class AnswerRequest(Domain):
     prompts: tuple[Prompt, ...] = Field(min_length=1, max_length=4_096)
     versions: tuple[VersionReference, ...] = Field(min_length=1, max_length=64)
     sampling: Sampling = Sampling()
+    fallback_to_parent: bool = False
 
     @field_validator("prompts")
     @classmethod

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from common.errors import NotFound
+from common.errors import Corrupt, NotFound
 from common.lora.residency import BASE_VERSION
 from student.aliases import NAMES, Aliases
 from student.store import VersionStore
@@ -52,6 +53,23 @@ class Versions:
 
     def parent(self, version: str) -> str:
         return self._store.version(version).parent_version or BASE_VERSION
+
+    def ancestors(self, version: str) -> Iterator[str]:
+        """Parents in turn, nearest first, down to the base; none twice.
+
+        Ends where the record of a version is gone or cannot be read: what came before it is not known.
+        """
+        met = {version}
+        while version != BASE_VERSION:
+            try:
+                version = self.parent(version)
+            except (NotFound, Corrupt):
+                return
+            # Bytes that were discarded and came again from another training may name one of their own line.
+            if version in met:
+                return
+            met.add(version)
+            yield version
 
     def _known(self, version: str) -> None:
         if not self._store.has(version):

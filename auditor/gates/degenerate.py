@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from auditor.findings import Gate, GateKind
 from auditor.graders import lexical
+from common.silence import is_empty
 from common.types import Domain
 from common.versions import FinishReason
 
@@ -47,7 +48,7 @@ class Shares(Domain):
 
 def shares_of(answers: Sequence[Given]) -> Shares:
     """Counts each answer under every kind that it is of."""
-    spoken = [given for given in answers if not lexical.is_empty(given.text)]
+    spoken = [given for given in answers if not is_empty(given.text)]
     return Shares(
         answers=len(answers),
         empty=len(answers) - len(spoken),

@@ -18,7 +18,7 @@ from auditor.graders.choice import ChoiceMarker
 from auditor.graders.command import CommandMarker
 from auditor.graders.config import CommandConfig, JudgeConfig
 from auditor.graders.judge import JudgeMarker
-from auditor.graders.lexical import GRADERS, LexicalMarker, is_empty
+from auditor.graders.lexical import GRADERS, LexicalMarker
 from auditor.graders.patterns import PatternMarker, runaway
 from auditor.graders.port import Marker, Submission
 from auditor.keys import GraderKind
@@ -27,6 +27,7 @@ from auditor.requests import StartRun
 from auditor.tasks import EvaluationItem
 from common.canonical import digest_of
 from common.errors import InvalidRequest, NotPossible, Violation
+from common.silence import is_empty
 
 CONFIGURED = {GraderKind.JUDGE: "judge", GraderKind.COMMAND: "command"}
 SAVED_AT_ONCE = 32

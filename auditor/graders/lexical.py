@@ -6,7 +6,6 @@ articles, single spaces. An answer without a word is always wrong.
 
 from __future__ import annotations
 
-import re
 import string
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -17,6 +16,7 @@ from auditor.graders.port import Submission
 from auditor.keys import GraderKind
 from auditor.tasks import EvaluationItem
 from common.numerals import number_of, numbers_in
+from common.silence import is_empty
 
 PUNCTUATION = str.maketrans("", "", string.punctuation + "\u2018\u2019\u201c\u201d\u2026\u2013\u2014")
 ARTICLES = frozenset({"a", "an", "the"})
@@ -84,11 +84,6 @@ GRADERS: Mapping[GraderKind, GradeFunction] = {
     GraderKind.TOKEN_F1: token_f1,
     GraderKind.NUMERIC: numeric,
 }
-
-
-def is_empty(answer: str) -> bool:
-    """Whether an answer has no word at all."""
-    return re.search(r"\w", answer) is None
 
 
 def grade(answer: str, item: EvaluationItem) -> float:

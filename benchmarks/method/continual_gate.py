@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from auditor.evidence.scaling import WHOLE, Outcome, next_scale
 from auditor.findings import Gate, GateKind, Mark, Score
 from auditor.gates.update import HAIR, retention_gate
-from auditor.graders.lexical import grade, is_empty
+from auditor.graders.lexical import grade
 from auditor.judging import EARLIER, outcome_of
 from auditor.papers import Group, Marked
 from auditor.tasks import EvaluationItem, Split
@@ -23,6 +23,7 @@ from benchmarks.method.versions import BASE, Training
 from benchmarks.method.workshop import Workshop
 from benchmarks.passages import Passage
 from common.canonical import digest_bytes
+from common.silence import is_empty
 from common.types import Domain
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from auditor.evidence.scaling import Outcome
-from auditor.graders.lexical import grade, is_empty
+from auditor.graders.lexical import grade
 from auditor.tasks import EvaluationItem
 from benchmarks.forgetting import EditSequence
 from benchmarks.method import anchors
@@ -24,6 +24,7 @@ from benchmarks.method.versions import BASE, WHOLE, Training
 from benchmarks.method.workshop import TrainingFailed, Workshop
 from benchmarks.passages import Passage
 from common.edits import make_edit
+from common.silence import is_empty
 from common.types import Domain, SelfEdit, TaskKind
 from common.versions import Replay
 from student.replay import ReplayPool

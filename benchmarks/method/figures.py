@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from auditor.graders.lexical import contains, f1, grade, is_empty
+from auditor.graders.lexical import contains, f1, grade
 from auditor.tasks import EvaluationItem
 from benchmarks.method.loading import Loaded
 from benchmarks.method.results import CONTAINS, GRADERS, TOKEN_F1, Answered, ArmFigures, Difference, Figure, Table
@@ -12,6 +12,7 @@ from benchmarks.method.settings import UNEDITED, BenchSettings, told
 from benchmarks.method.statistics import interval_of_mean, paired
 from benchmarks.passages import Passage
 from common.canonical import digest_of
+from common.silence import is_empty
 
 Marks = list[list[float]]
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.graders.lexical import f1, grade, is_empty, normalized
+from auditor.graders.lexical import f1, grade, normalized
 from auditor.tasks import EvaluationItem
+from common.silence import is_empty
 
 
 def item(kind: str, *answers: str, threshold: float = 0.5) -> EvaluationItem:

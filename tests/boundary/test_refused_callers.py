@@ -76,6 +76,7 @@ def answer(*versions: str, purpose: student_pb2.AnswerPurpose.ValueType = studen
         ("Answer", answer(), False),
         ("Ask", pb.AskRequest(), True),
         ("Ask", pb.AskRequest(version="live"), True),
+        ("Ask", pb.AskRequest(fallback_to_parent=True), True),
         ("Ask", pb.AskRequest(version="base"), False),
         ("Ask", pb.AskRequest(version="previous"), False),
     ],

@@ -256,7 +256,10 @@ class ScriptedAuditor(auditor_pb2_grpc.AuditorServiceServicer):
         self.requests.append(request)
         version = request.version or self.live
         number = request.question.removesuffix("?").rpartition(" ")[2]
-        return pb.AskResponse(answer="no idea" if version == "base" else f"figure {number}", version=version)
+        if request.fallback_to_parent:
+            return pb.AskResponse(answer="Paris", version=version, answered_by="base")
+        answer = "no idea" if version == "base" else f"figure {number}"
+        return pb.AskResponse(answer=answer, version=version, answered_by=version)
 
     async def ApproveEdit(self, request: pb.ApproveEditRequest, context: object) -> pb.ApproveEditResponse:
         self.requests.append(request)

@@ -272,3 +272,16 @@ def test_a_broken_ledger_fails_the_command(asked: Seal, servicer: ScriptedAudito
     assert outcome.code == 1
     assert outcome.objects[0]["broken_at"] == 17
     assert "broken at event 17" in outcome.err
+
+
+def test_asking_falls_back_only_when_told_to_and_says_who_answered(asked: Seal, servicer: ScriptedAuditor) -> None:
+    own = asked("ask", "What is figure 3?")
+    assert "gave no answer" not in own.err
+    fallen = asked("ask", "What is figure 3?", "--fallback")
+    assert fallen.out.strip() == "Paris"
+    assert f"version {servicer.live[:6]}" in fallen.err
+    assert "gave no answer; this is the answer of version base" in fallen.err
+    (as_json,) = asked("ask", "What is figure 3?", "--fallback", "--json").objects
+    assert (as_json["version"], as_json["answered_by"]) == (servicer.live, "base")
+    wanted = [request.fallback_to_parent for request in servicer.requests if isinstance(request, pb.AskRequest)]
+    assert wanted == [False, True, True]

@@ -97,6 +97,7 @@ class Corpus:
             "prompts": self._prompts(),
             "versions": ["live"] if live else [self._version()],
             "sampling": {"max_new_tokens": 8},
+            "fallback_to_parent": self._draw.random() < 0.5,
         }
 
     def _LogLikelihood(self) -> dict[str, Any]:

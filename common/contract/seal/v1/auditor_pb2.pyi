@@ -2462,12 +2462,15 @@ class AskRequest(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    FALLBACK_TO_PARENT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Empty: live. Else "base", a digest or its first 6 characters or more, an alias, or a lineage number."""
     topic: _builtins.str
     """What the question is about, at most 300 characters."""
     question: _builtins.str
     """1..4,096 characters."""
+    fallback_to_parent: _builtins.bool
+    """Where the version's answer has no word, show its parent's, or that one's parent's, down to the base."""
     @_builtins.property
     def sampling(self) -> _types_pb2.Sampling: ...
     def __init__(
@@ -2477,10 +2480,11 @@ class AskRequest(_message.Message):
         topic: _builtins.str = ...,
         question: _builtins.str = ...,
         sampling: _types_pb2.Sampling | None = ...,
+        fallback_to_parent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["question", b"question", "sampling", b"sampling", "topic", b"topic", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback_to_parent", b"fallback_to_parent", "question", b"question", "sampling", b"sampling", "topic", b"topic", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2494,11 +2498,17 @@ class AskResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     ALIAS_GENERATION_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
     answer: _builtins.str
     version: _builtins.str
+    """That was asked, as resolved."""
     alias_generation: _builtins.int
+    answered_by: _builtins.str
+    """Whose words these are: `version`, or with fallback_to_parent an ancestor of it."""
     @_builtins.property
-    def proof(self) -> _student_pb2.LivenessProof: ...
+    def proof(self) -> _student_pb2.LivenessProof:
+        """Of the version that answered."""
+
     def __init__(
         self,
         *,
@@ -2506,10 +2516,11 @@ class AskResponse(_message.Message):
         version: _builtins.str = ...,
         proof: _student_pb2.LivenessProof | None = ...,
         alias_generation: _builtins.int = ...,
+        answered_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_generation", b"alias_generation", "answer", b"answer", "proof", b"proof", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_generation", b"alias_generation", "answer", b"answer", "answered_by", b"answered_by", "proof", b"proof", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

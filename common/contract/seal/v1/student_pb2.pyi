@@ -546,9 +546,14 @@ class AnswerRequest(_message.Message):
     PROMPTS_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    FALLBACK_TO_PARENT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """1..128 characters."""
     purpose: Global___AnswerPurpose.ValueType
+    fallback_to_parent: _builtins.bool
+    """Where a version's answer has no word, give its parent's, or that one's parent's, down to the base. Off, an empty
+    answer stays empty: whoever measures a version leaves it off.
+    """
     @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prompt]:
         """1..4,096."""
@@ -567,10 +572,11 @@ class AnswerRequest(_message.Message):
         prompts: _abc.Iterable[_types_pb2.Prompt] | None = ...,
         versions: _abc.Iterable[_builtins.str] | None = ...,
         sampling: _types_pb2.Sampling | None = ...,
+        fallback_to_parent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback_to_parent", b"fallback_to_parent", "prompts", b"prompts", "purpose", b"purpose", "request_id", b"request_id", "sampling", b"sampling", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,14 +592,20 @@ class Answer(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     ALIAS_GENERATION_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
     prompt_id: _builtins.str
     version: _builtins.str
-    """As resolved."""
+    """That was asked, as resolved."""
     text: _builtins.str
     tokens: _builtins.int
     finish_reason: Global___FinishReason.ValueType
     alias_generation: _builtins.int
     """Of the alias that was asked for; 0 when the version was named."""
+    answered_by: _builtins.str
+    """Whose words these are: `version`, or with fallback_to_parent an ancestor of it, whose proof came first. The search
+    ends at an ancestor that is INVALID or no longer stored; then this is the last one asked, and the text is empty.
+    Empty, from a student older than this field: `version`.
+    """
     def __init__(
         self,
         *,
@@ -603,10 +615,11 @@ class Answer(_message.Message):
         tokens: _builtins.int = ...,
         finish_reason: Global___FinishReason.ValueType = ...,
         alias_generation: _builtins.int = ...,
+        answered_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_generation", b"alias_generation", "finish_reason", b"finish_reason", "prompt_id", b"prompt_id", "text", b"text", "tokens", b"tokens", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_generation", b"alias_generation", "answered_by", b"answered_by", "finish_reason", b"finish_reason", "prompt_id", b"prompt_id", "text", b"text", "tokens", b"tokens", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
