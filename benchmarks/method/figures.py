@@ -104,6 +104,7 @@ def differences(
                 _lost_share(loaded, answered[f"{arm}/seal"]),
                 _lost_share(loaded, answered[f"{arm}/reference"]),
             ),
+            lost=_lost_less(settings, loaded, answered[f"{arm}/seal"], answered[f"{arm}/reference"]),
         )
         for arm in both
         if f"{arm}/reference" in answered
@@ -122,6 +123,18 @@ def _lost(loaded: Loaded, found: Sequence[Answered]) -> int:
 def _lost_share(loaded: Loaded, found: Sequence[Answered]) -> float:
     asked = sum(len(_counted(loaded, one)) for one in found)
     return round(_lost(loaded, found) / asked, 4) if asked else 0.0
+
+
+def _lost_less(
+    settings: BenchSettings, loaded: Loaded, ours: Sequence[Answered], theirs: Sequence[Answered]
+) -> Figure | None:
+    """Paired by anchor; an update's anchors stand and fall together."""
+    lost, lost_there = (
+        [[1.0 - grade(text, loaded.anchors[place]) for place, text in _counted(loaded, one).items()] for one in found]
+        for found in (ours, theirs)
+    )
+    less = [group for group in paired(lost, lost_there) if group]
+    return interval_of_mean(less, settings.seed) if len(less) > 1 else None
 
 
 def _with_fallback(

@@ -123,9 +123,9 @@ def _cost(arms: Sequence[ArmFigures]) -> Iterator[str]:
 
 
 def _differences(differences: Sequence[Difference]) -> Iterator[str]:
-    head = ["arm", *(NAMES[grader] for grader in GRADERS), "anchors lost: ours", "published"]
+    head = ["arm", *(NAMES[grader] for grader in GRADERS), "anchors lost: ours", "published", "difference"]
     rows = [
-        [one.arm, *(change(one.accuracy[grader]) for grader in GRADERS), *(share(lost) for lost in one.lost_share)]
+        [one.arm, *(change(one.accuracy[grader]) for grader in GRADERS), *map(share, one.lost_share), change(one.lost)]
         for one in differences
     ]
     return grid(head, rows, words=1)
