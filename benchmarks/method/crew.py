@@ -74,7 +74,7 @@ def each(
 
 
 def _make_room(settings: BenchSettings) -> None:
-    """What this process wrote or rehearsed with is gone, but torch keeps its memory on a GPU from all other processes."""
+    """The model that wrote or rehearsed here is gone, but torch keeps its memory on a GPU from other processes."""
     if settings.model.device != "cpu":
         gc.collect()
         torch.cuda.empty_cache()
