@@ -43,6 +43,7 @@ class PublishedProcedure(Config):
 
     epochs: int = Field(default=10, ge=1, le=100, description="10 as published; fewer only to try the command")
     sampled_pads: int = Field(default=32, ge=0, description="pads drawn for each row; 0: all 2,048, for a GPU")
+    scale: float = Field(default=1.0, gt=0, le=1, description="how much of an update answers: all, as published")
 
 
 class BenchSettings(Config):
