@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from common.types import Example
 from teacher.forms import FormSettings, in_forms
-from teacher.parsing import SEPARATOR, documents, pairs
+from teacher.parsing import SEPARATOR, documents, pairs, passages
 from teacher.pieces import Candidate, Question, Statement, example_of
 
+LONGEST = 3_000  # characters of one example, which may have 1,024 tokens
 MAX_DOCUMENTS = 30  # of an edit (SEAL.md: later versions cap there)
 HEADING = re.compile(r"^\*\*[^*]+(?::\*\*|\*\*:)\s*|\*\*")
 
@@ -55,6 +56,12 @@ def formed(pieces: Sequence[Candidate], title: str, context: str, forms: FormSet
     passage alone in these forms."""
     taught = in_forms(pieces, title, context, forms)
     bare = not taught.written and (forms.plain or not taught.asked)
-    passage = [Example(text=f"{title}\n{context}")] if taught.plain or bare else []
+    passage = passage_examples(title, context) if taught.plain or bare else []
     written = [example_of(piece, title) for piece in taught.unchanged]
     return [*written, *passage, *(example_of(piece, title) for piece in taught.asked)]
+
+
+def passage_examples(title: str, context: str) -> list[Example]:
+    """The passage as plain text, in as many examples as its length needs."""
+    pieces = [context] if len(context) <= LONGEST else passages(context, LONGEST)
+    return [Example(text=f"{title}\n{piece}") for piece in pieces]

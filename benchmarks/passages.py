@@ -70,8 +70,10 @@ class RecordedEdits(Domain):
 def read_passages(file: Path) -> tuple[Passage, ...]:
     """Raises InvalidConfig that names file and field."""
     passages = _read(file, TypeAdapter(tuple[Passage, ...]))
-    if len({passage.key for passage in passages}) != len(passages):
-        raise InvalidConfig(f"{file}: a passage occurs twice")
+    places: dict[str, int] = {}
+    for place, passage in enumerate(passages):
+        if (first := places.setdefault(passage.key, place)) != place:
+            raise InvalidConfig(f"{file}: [{place}]: the passage of [{first}], titled {passage.title!r}, occurs twice")
     return passages
 
 

@@ -143,9 +143,10 @@ class ReferenceArm:
         return load_model(ModelConfig(model=self._model, system_prompt=SYSTEM_PROMPT))
 
 
-def tokenizer_of(model: str) -> Any:
+def tokenizer_of(model: str, *, revision: str | None = None, cache_dir: Path | None = None) -> Any:
     """The tokenizer alone, for counting."""
-    return AutoTokenizer.from_pretrained(resolve_model(model), local_files_only=True, trust_remote_code=False)
+    folder = resolve_model(model, revision=revision, cache_dir=cache_dir)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _tokens(tokenizer: Any, documents: Sequence[str]) -> list[list[int]]:

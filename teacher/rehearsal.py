@@ -62,7 +62,7 @@ class Rehearsal:
         self._generator = generator
         self._renderer = renderer
         self._settings = settings
-        self._questions = _read(settings.questions)
+        self._questions = read_questions(settings.questions)
         name = digest_of([model_digest, self._questions, settings.answer_tokens, settings.system_prompt]).sha256
         self._file = folder / f"{name}.json"
         self._drawing = asyncio.Lock()
@@ -103,6 +103,7 @@ def _first_sentence(text: str) -> str:
     return first if first.endswith((".", "!", "?")) else ""
 
 
-def _read(path: Path | None) -> list[str]:
+def read_questions(path: Path | None = None) -> list[str]:
+    """One a line; of no file the built-in ones."""
     text = path.read_text() if path is not None else (files("teacher") / BUILT_IN).read_text()
     return [line.strip() for line in text.splitlines() if line.strip()]

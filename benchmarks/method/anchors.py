@@ -2,11 +2,12 @@
 
 The built-in retention suite and the questions of one more file in its format. All are asked of the base once; those it
 has right are the pool, and of each version as many are asked as the settings say, drawn by the passage's name, the same
-of every arm.
+of every arm. What our procedure rehearses is no anchor: it was trained on, so it is asked and not counted.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +20,19 @@ from common.canonical import derive_seed
 from common.errors import InvalidConfig
 from common.prompting import ask
 from common.types import Prompt
+from teacher.rehearsal import read_questions
 
 TOKENS = 24
+WORD = re.compile(r"\w+")
+# Words that questions of all kinds are made of.
+FUNCTION = frozenset(
+    re.findall(
+        "[a-z]+",
+        "what which who how many much where when is are was were do does did can we you our us it its there one has "
+        "have be a an the of in on at to for by with from into and or as that this called name known",
+    )
+)
+ALIKE = 0.6  # telling words that two questions share, of all that they have, from which they ask the same
 
 
 def read_anchors(file: Path) -> tuple[EvaluationItem, ...]:
@@ -30,6 +42,14 @@ def read_anchors(file: Path) -> tuple[EvaluationItem, ...]:
         if item.grader.kind not in GRADERS:
             raise InvalidConfig(f"{file}: item {item.item_id}: anchors are marked by {', '.join(GRADERS)} alone")
     return tuple(items)
+
+
+def rehearsed(items: Sequence[EvaluationItem]) -> frozenset[int]:
+    """Places of the questions that our procedure rehearses, in these words or in nearly the same."""
+    known = [_telling(question) for question in read_questions()]
+    return frozenset(
+        place for place, item in enumerate(items) if any(_alike(_telling(item.question), other) for other in known)
+    )
 
 
 def prompts(items: Sequence[EvaluationItem], places: Sequence[int]) -> list[Prompt]:
@@ -47,3 +67,12 @@ def pool(workshop: Workshop, items: Sequence[EvaluationItem]) -> tuple[int, ...]
 def drawn(found: Sequence[int], count: int, seed: int, key: str) -> tuple[int, ...]:
     """So many places of the pool, or all, by the passage's name."""
     return tuple(sorted(sorted(found, key=lambda place: derive_seed("anchors", seed, key, place))[:count]))
+
+
+def _telling(question: str) -> frozenset[str]:
+    words = frozenset(WORD.findall(question.lower()))
+    return words - FUNCTION or words
+
+
+def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
+    return len(one & other) >= ALIKE * len(one | other)

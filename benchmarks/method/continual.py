@@ -20,7 +20,7 @@ from benchmarks.method.edits import materials_of
 from benchmarks.method.loading import Loaded, load
 from benchmarks.method.materials import Material, rehearsal, training_of
 from benchmarks.method.passages import found_anchors
-from benchmarks.method.settings import Procedure
+from benchmarks.method.settings import Procedure, told
 from benchmarks.method.versions import Training
 from benchmarks.method.workshop import work_folder
 from benchmarks.passages import Passage
@@ -33,6 +33,7 @@ def run(settings: ContinualSettings) -> ContinualTable:
     """The whole table. Raises SealError; what was finished stays, and the same call goes on there."""
     check_rank(settings)
     loaded = load(settings)
+    sequences_of(loaded.passages, settings)  # too few are refused before edits are written
     materials = materials_of(settings, settings.taught, loaded)
     able = [passage for passage in loaded.passages if passage.key in materials]
     sequences = sequences_of(able, settings)
@@ -54,7 +55,7 @@ def tabled(settings: ContinualSettings, loaded: Loaded, found: Mapping[tuple[str
         model=settings.model.model,
         base=loaded.base,
         data=digest_of([passage.model_dump(mode="json") for passage in loaded.passages]).sha256,
-        settings=settings.model_dump(mode="json", exclude={"folder", "workers", "data", "edits", "leave_out"}),
+        settings=told(settings),
         chains=tuple(chain_figures(chain, outcomes, settings.seed) for chain, outcomes in by_chain.items()),
         differences=differences(by_chain, settings.seed),
         sequences=tuple(outcome for outcomes in by_chain.values() for outcome in outcomes),
@@ -114,6 +115,7 @@ def turn_of(
         items=loaded.anchors,
         gated=anchors.drawn(rest, settings.gate.anchors, settings.seed, f"gate of sequence {order}"),
         reported=reported,
+        uncounted=tuple(place for place in reported if place in loaded.rehearsed),
     )
 
 

@@ -6,7 +6,7 @@ sequence they stand and fall with the same versions, so that it is rather too na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
 from pydantic import Field
@@ -81,7 +81,7 @@ def chain_figures(chain: str, found: Sequence[Played], seed: int) -> ChainFigure
         accepted=sum(edit.accepted for edit in edits),
         scaled=sum(edit.accepted and edit.scale < 1 for edit in edits),
         figures={
-            name: interval_of_mean([[value] for played in found for value in of(played.sequence)], seed)
+            name: interval_of_mean(by_passage((p.sequence, of(p.sequence)) for p in found), seed)
             for name, of in FIGURES.items()
         },
         after_further=after_further([played.sequence for played in found]),
@@ -92,6 +92,15 @@ def chain_figures(chain: str, found: Sequence[Played], seed: int) -> ChainFigure
         tokens=sum(edit.tokens for edit in edits),
         seconds=round(sum(edit.seconds for edit in edits), 1),
     )
+
+
+def by_passage(values: Iterable[tuple[EditSequence, Sequence[float]]]) -> list[list[float]]:
+    """Values of the first passages of each sequence, those of a passage that stands in several together."""
+    found: dict[str, list[float]] = {}
+    for sequence, of_passages in values:
+        for key, value in zip(sequence.passages, of_passages, strict=False):
+            found.setdefault(key, []).append(value)
+    return list(found.values())
 
 
 def after_further(sequences: Sequence[EditSequence]) -> tuple[float, ...]:
@@ -109,11 +118,10 @@ def differences(by_chain: Mapping[str, Sequence[Played]], seed: int) -> dict[str
     return {
         chain: {
             name: interval_of_mean(
-                [
-                    [a - b]
+                by_passage(
+                    (x.sequence, [a - b for a, b in zip(of(x.sequence), of(y.sequence), strict=True)])
                     for x, y in zip(ours, theirs, strict=True)
-                    for a, b in zip(of(x.sequence), of(y.sequence), strict=True)
-                ],
+                ),
                 seed,
             )
             for name, of in FIGURES.items()

@@ -33,7 +33,8 @@ from student.replay import ReplayPool
 class Turn(Domain):
     """trainings: of each passage, by itself on the base; gate None: every edit is accepted; replay_share 0: no replay.
 
-    items: all anchors; gated, reported: places of those that the gate asks and of those that are reported.
+    items: all anchors; gated, reported: places of those that the gate asks and of those that are reported;
+    uncounted: of the latter, those that our procedure rehearses.
     """
 
     chain: Chain
@@ -46,6 +47,7 @@ class Turn(Domain):
     items: tuple[EvaluationItem, ...] = ()
     gated: tuple[int, ...] = ()
     reported: tuple[int, ...] = ()
+    uncounted: tuple[int, ...] = ()
 
 
 class Edited(Domain):
@@ -170,7 +172,7 @@ def outcome(workshop: Workshop, turn: Turn, versions: Sequence[str], edits: Sequ
         edits=tuple(edits),
         versions=tuple(versions),
         answers=said,
-        anchors=len(turn.reported),
+        anchors=len(turn.reported) - len(turn.uncounted),
         lost=tuple(lost[adapter] for adapter in versions),
     )
 
@@ -188,4 +190,5 @@ def anchors_lost(workshop: Workshop, turn: Turn, adapter: str) -> int:
     if not turn.reported or adapter == BASE:
         return 0
     said = workshop.answers(adapter, anchors.prompts(turn.items, turn.reported), anchors.TOKENS)
-    return sum(not grade(text, turn.items[place]) for place, text in zip(turn.reported, said, strict=True))
+    given = zip(turn.reported, said, strict=True)
+    return sum(not grade(text, turn.items[place]) for place, text in given if place not in turn.uncounted)

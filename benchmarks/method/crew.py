@@ -7,6 +7,7 @@ process of a crew outlives the one that called for it.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+import torch
 
 from benchmarks.method.settings import BenchSettings
 from benchmarks.method.workshop import Workshop, work_folder
@@ -46,6 +49,7 @@ def each(
     if not turns:
         return
     workers = size(settings, len(turns))
+    _make_room(settings)
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -67,6 +71,13 @@ def each(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make_room(settings: BenchSettings) -> None:
+    """The model that wrote or rehearsed here is gone, but torch keeps its memory on a GPU from other processes."""
+    if settings.model.device != "cpu":
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _open(settings: BenchSettings, workers: int) -> None:

@@ -8,7 +8,7 @@ from auditor.graders.lexical import contains, f1, grade
 from auditor.tasks import EvaluationItem
 from benchmarks.method.loading import Loaded
 from benchmarks.method.results import CONTAINS, GRADERS, TOKEN_F1, Answered, ArmFigures, Difference, Figure, Table
-from benchmarks.method.settings import UNEDITED, BenchSettings
+from benchmarks.method.settings import UNEDITED, BenchSettings, told
 from benchmarks.method.statistics import interval_of_mean, paired
 from benchmarks.passages import Passage
 from common.canonical import digest_of
@@ -29,7 +29,7 @@ def tabled(
         model=settings.model.model,
         base=loaded.base,
         data=digest_of([passage.model_dump(mode="json") for passage in loaded.passages]).sha256,
-        settings=settings.model_dump(mode="json", exclude={"folder", "workers", "data", "edits", "leave_out"}),
+        settings=told(settings),
         titles=tuple(passage.title for passage in loaded.passages),
         arms=tuple(arms),
         differences=tuple(differences(settings, loaded, answered)),
@@ -60,7 +60,7 @@ def arm_figures(
     own = {grader: marks(passages, found, grader) for grader in GRADERS}
     before = {grader: marks(passages, unedited, grader) for grader in GRADERS}
     moved = [value for group in paired(own[CONTAINS], before[CONTAINS]) for value in group]
-    asked = [place for one in found for place in one.anchors]
+    asked = [place for one in found for place in _counted(loaded, one)]
     return ArmFigures(
         arm=arm,
         procedure=procedure,
@@ -104,19 +104,37 @@ def differences(
                 _lost_share(loaded, answered[f"{arm}/seal"]),
                 _lost_share(loaded, answered[f"{arm}/reference"]),
             ),
+            lost=_lost_less(settings, loaded, answered[f"{arm}/seal"], answered[f"{arm}/reference"]),
         )
         for arm in both
         if f"{arm}/reference" in answered
     ]
 
 
+def _counted(loaded: Loaded, one: Answered) -> dict[int, str]:
+    """The anchors that nothing was trained on."""
+    return {place: text for place, text in one.anchors.items() if place not in loaded.rehearsed}
+
+
 def _lost(loaded: Loaded, found: Sequence[Answered]) -> int:
-    return sum(not grade(text, loaded.anchors[place]) for one in found for place, text in one.anchors.items())
+    return sum(not grade(text, loaded.anchors[place]) for one in found for place, text in _counted(loaded, one).items())
 
 
 def _lost_share(loaded: Loaded, found: Sequence[Answered]) -> float:
-    asked = sum(len(one.anchors) for one in found)
+    asked = sum(len(_counted(loaded, one)) for one in found)
     return round(_lost(loaded, found) / asked, 4) if asked else 0.0
+
+
+def _lost_less(
+    settings: BenchSettings, loaded: Loaded, ours: Sequence[Answered], theirs: Sequence[Answered]
+) -> Figure | None:
+    """Paired by anchor; an update's anchors stand and fall together."""
+    lost, lost_there = (
+        [[1.0 - grade(text, loaded.anchors[place]) for place, text in _counted(loaded, one).items()] for one in found]
+        for found in (ours, theirs)
+    )
+    less = [group for group in paired(lost, lost_there) if group]
+    return interval_of_mean(less, settings.seed) if len(less) > 1 else None
 
 
 def _with_fallback(

@@ -5,22 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditor.tasks import EvaluationItem
-from benchmarks.method.anchors import read_anchors
-from benchmarks.method.settings import RECORDED, BenchSettings
+from benchmarks.method.anchors import read_anchors, rehearsed
+from benchmarks.method.own_edits import teacher_config
+from benchmarks.method.settings import OWN, POLICY, RECORDED, BenchSettings
 from benchmarks.passages import Passage, RecordedEdits, read_edits, read_passages
 from common.errors import InvalidConfig
 from common.models.digest import base_digest
 from common.models.resolve import resolve_model
+from teacher.variants import VARIANTS
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """edits: recorded ones by their passage's text; base: the digest of the weights."""
+    """edits: recorded ones by their passage's text; base: the digest of the weights; rehearsed: places of anchors."""
 
     passages: tuple[Passage, ...]
     edits: dict[str, RecordedEdits]
     anchors: tuple[EvaluationItem, ...]
     base: str
+    rehearsed: frozenset[int] = frozenset()
 
 
 def load(settings: BenchSettings) -> Loaded:
@@ -32,6 +35,7 @@ def load(settings: BenchSettings) -> Loaded:
     if settings.count > len(passages):
         raise InvalidConfig(f"{settings.data}: has {len(passages)} passages; {settings.count} are asked for")
     passages = passages[: settings.count or len(passages)]
+    _check_own(settings)
     anchors = read_anchors(settings.anchors)
     edits = read_edits(settings.edits) if settings.edits is not None else {}
     if RECORDED in settings.arms:
@@ -42,7 +46,18 @@ def load(settings: BenchSettings) -> Loaded:
                 raise InvalidConfig(f"{settings.edits}: no edits for the passage titled {passage.title!r}")
     model = settings.model
     weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
-    return Loaded(passages, edits, anchors, base_digest(weights, cache_dir=model.cache_dir).sha256)
+    digest = base_digest(weights, cache_dir=model.cache_dir).sha256
+    return Loaded(passages, edits, anchors, digest, rehearsed(anchors))
+
+
+def _check_own(settings: BenchSettings) -> None:
+    """Writing the edits of one arm takes long: the settings of all are read before."""
+    own = [arm.removeprefix(OWN) for arm in settings.arms if arm.startswith(OWN)]
+    for variant in own:
+        if variant not in VARIANTS:
+            raise InvalidConfig(f"{OWN}{variant}: no such prompt variant; known are {', '.join(VARIANTS)}")
+    if own or any(arm.startswith(POLICY) for arm in settings.arms):
+        teacher_config(settings)
 
 
 def grouped(settings: BenchSettings, loaded: Loaded, together: int) -> list[tuple[Passage, ...]]:

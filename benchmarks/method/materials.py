@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from benchmarks.edit_forms import formed, pieces_of, reference_documents
+from benchmarks.edit_forms import formed, passage_examples, pieces_of, reference_documents
 from benchmarks.method.settings import BenchSettings, Procedure
 from benchmarks.method.versions import BASE, Padding, Training, published_recipe
 from benchmarks.passages import Passage
@@ -32,6 +32,7 @@ from teacher.screening import screen
 
 Rehearse = Callable[[int], list[Example]]
 ALL_REHEARSED = 256
+LONGEST_TEXT = 16_384  # characters of an example; a row of the published procedure ends long before
 
 
 class Material(Domain):
@@ -56,11 +57,13 @@ def recorded(settings: BenchSettings, passage: Passage, completion: str) -> Mate
 
 def bare(settings: BenchSettings, passage: Passage) -> Material:
     """The passage alone; ours asks about its sentences by rule."""
-    plain = Example(text=f"{passage.title}\n{passage.context}")
     return Material(
         passage=passage.key,
         documents=(f"{passage.title}\n{passage.context}",),
-        examples=(plain, *formed([], passage.title, passage.context, settings.seal.forms)),
+        examples=(
+            *passage_examples(passage.title, passage.context),
+            *formed([], passage.title, passage.context, settings.seal.forms),
+        ),
     )
 
 
@@ -79,7 +82,9 @@ def training_of(
     if procedure == "reference":
         return Training(
             base=base,
-            examples=tuple(Example(text=document) for material in materials for document in material.documents),
+            examples=tuple(
+                Example(text=document[:LONGEST_TEXT]) for material in materials for document in material.documents
+            ),
             recipe=published_recipe(PUBLISHED).model_copy(update={"epochs": settings.reference.epochs}),
             seed=seed,
             padding=Padding(sampled=settings.reference.sampled_pads),

@@ -77,7 +77,8 @@ def edits_of_arms(
     if any(missing):
         if not structlog.is_configured():
             configure_logging("teacher", "warning")  # or its lines would stand between the results on standard output
-        asyncio.run(_write(config, missing, progress))
+        drawn = digest_of([weights, config.model.precision]).sha256[:16]
+        asyncio.run(_write(config, missing, config.store / "drawn" / drawn, progress))
     return [[_edit(proposals, request) for request in of_arm] for of_arm in requests]
 
 
@@ -152,9 +153,11 @@ def _request(config: TeacherConfig, weights: str, seed: int, arm: Arm, passage: 
     return request.model_copy(update={"request_id": f"bench-{variant}-{passage.key}-{named}"})
 
 
-async def _write(config: TeacherConfig, blocks: Sequence[Sequence[ProposeRequest]], progress: Progress) -> None:
-    """Block by block; vLLM, which batches by itself, gets all of them at once."""
-    together = Together(make_generator(config)) if config.backend == "transformers" else None
+async def _write(
+    config: TeacherConfig, blocks: Sequence[Sequence[ProposeRequest]], drawn: Path, progress: Progress
+) -> None:
+    """Block by block, with completions kept in `drawn`; vLLM, which batches by itself, gets all of them at once."""
+    together = Together(make_generator(config), drawn) if config.backend == "transformers" else None
     teacher = Teacher(config, together)
     everything = [request for block in blocks for request in block]
     await teacher.start()

@@ -130,7 +130,7 @@ def _trained(
                     procedure=procedure,
                     passages=tuple(group),
                     training=training,
-                    scale=settings.seal.scale if procedure == "seal" else WHOLE,
+                    scale=settings.seal.scale if procedure == "seal" else settings.reference.scale,
                     pool=pool,
                     items=loaded.anchors,
                     anchors_asked=settings.anchors_asked,

@@ -54,7 +54,7 @@ class Counting:
     """Tokens of trainings, by the model's tokenizer alone."""
 
     def __init__(self, model: ModelConfig) -> None:
-        self._tokenizer: Any = tokenizer_of(model.model)
+        self._tokenizer: Any = tokenizer_of(model.model, revision=model.revision, cache_dir=model.cache_dir)
         self._system_prompt = model.system_prompt
 
     def training(self, training: Training) -> int:

@@ -11,6 +11,7 @@ from benchmarks.method.results import CONTAINS, GRADERS, TOKEN_F1, ArmFigures, D
 
 NAMES = {CONTAINS: "contains", TOKEN_F1: "token F1"}
 NOTHING = "-"
+FEW = 10  # passages; percentile intervals of fewer are known to be too narrow
 
 
 def report(table: Table) -> str:
@@ -59,6 +60,7 @@ def _lines(table: Table) -> Iterator[str]:
     first = table.arms[0]
     once = "one passage an update" if table.together == 1 else f"{table.together} passages an update"
     yield f"{table.model}: {first.passages} passages, {first.questions} questions, {once}"
+    yield from _noise(table)
     yield ""
     yield "Questions right, per cent [95 % interval]; gain over the unedited model in points, paired by question."
     yield ""
@@ -77,6 +79,14 @@ def _lines(table: Table) -> Iterator[str]:
         yield "With the parent version's answer in place of an empty one, labelled as the parent's."
         yield ""
         yield from _fallback(table.arms)
+
+
+def _noise(table: Table) -> Iterator[str]:
+    """What the intervals do not say."""
+    if (passages := table.arms[0].passages) < FEW:
+        yield f"Intervals come from {passages} passages drawn again, which is too few: they are too narrow."
+    if table.together > 1:
+        yield "Each update on several passages was made once: what another seed would change is in no interval."
 
 
 def _learned(arms: Sequence[ArmFigures]) -> Iterator[str]:
@@ -113,9 +123,9 @@ def _cost(arms: Sequence[ArmFigures]) -> Iterator[str]:
 
 
 def _differences(differences: Sequence[Difference]) -> Iterator[str]:
-    head = ["arm", *(NAMES[grader] for grader in GRADERS), "anchors lost: ours", "published"]
+    head = ["arm", *(NAMES[grader] for grader in GRADERS), "anchors lost: ours", "published", "difference"]
     rows = [
-        [one.arm, *(change(one.accuracy[grader]) for grader in GRADERS), *(share(lost) for lost in one.lost_share)]
+        [one.arm, *(change(one.accuracy[grader]) for grader in GRADERS), *map(share, one.lost_share), change(one.lost)]
         for one in differences
     ]
     return grid(head, rows, words=1)

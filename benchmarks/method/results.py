@@ -57,12 +57,14 @@ class ArmFigures(Domain):
 class Difference(Domain):
     """Ours less the reference's on the same edits, paired by question.
 
-    lost_share: of the anchors that both were asked, ours and the reference's.
+    lost_share: of the anchors that both were asked, ours and the reference's; lost: their difference, its interval from
+    updates drawn again, None where one alone was asked.
     """
 
     arm: str
     accuracy: dict[str, Figure]
     lost_share: tuple[float, float]
+    lost: Figure | None = None
 
 
 class Table(Domain):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from common.config import Config
+from common.files import sha256_file
 from common.models.config import ModelConfig
 from common.prompting import SYSTEM_PROMPT
 from common.types import Recipe
@@ -42,6 +43,7 @@ class PublishedProcedure(Config):
 
     epochs: int = Field(default=10, ge=1, le=100, description="10 as published; fewer only to try the command")
     sampled_pads: int = Field(default=32, ge=0, description="pads drawn for each row; 0: all 2,048, for a GPU")
+    scale: float = Field(default=1.0, gt=0, le=1, description="how much of an update answers: all, as published")
 
 
 class BenchSettings(Config):
@@ -74,3 +76,17 @@ class BenchSettings(Config):
             if arm not in fixed and not named:
                 raise ValueError(f"{arm}: known are {', '.join(fixed)}, own:VARIANT and policy:VERSION")
         return (UNEDITED, *(arm for arm in dict.fromkeys(arms) if arm != UNEDITED))
+
+
+def told(settings: BenchSettings) -> dict[str, Any]:
+    """What figures depend on, for their table: files by digest, so that no path of a machine is in it."""
+    left_out: dict[str, Any] = {
+        "folder": True,
+        "workers": True,
+        "data": True,
+        "leave_out": True,
+        "model": {"cache_dir", "threads"},
+    }
+    files = {"edits": settings.edits, "anchors": settings.anchors, "teacher": settings.teacher}
+    digests = {name: sha256_file(file).sha256 if file is not None else None for name, file in files.items()}
+    return {**settings.model_dump(mode="json", exclude=left_out), **digests}

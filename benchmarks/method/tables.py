@@ -85,10 +85,13 @@ def settings_of(told: argparse.Namespace) -> tuple[BenchSettings, ContinualSetti
     # What only sequences know is none of the passages' settings; what neither knows is refused.
     alone = ContinualSettings.model_fields.keys() - BenchSettings.model_fields.keys()
     shared = [setting for setting in told.set if setting.partition("=")[0].partition(".")[0] not in alone]
-    return (
-        resolved(BenchSettings, options, shared),
-        resolved(ContinualSettings, [*options, *chains], told.set),
-    )
+    whole = resolved(BenchSettings, options, shared)
+    sequence = resolved(ContinualSettings, [*options, *chains], told.set)
+    if sequence.length > sequence.count:
+        raise InvalidConfig(
+            f"{told.data}: {sequence.count} passages are taken of it, and a sequence needs {sequence.length}"
+        )
+    return whole, sequence
 
 
 def short(known: Sequence[Passage], folder: Path) -> Path:

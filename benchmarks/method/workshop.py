@@ -7,15 +7,18 @@ on where it was last kept. One workshop belongs to one process; several may shar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from pydantic import ValidationError
 
 from benchmarks.method.partial import KEEP_SECONDS, Partial
 from benchmarks.method.versions import BASE, WHOLE, Trained, Training, published_procedure
-from benchmarks.reference import Factors, merge, tokens_trained, train_edit
+from benchmarks.reference import Factors, Procedure, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
 from common.errors import Corrupt, InvalidConfig, SealError
 from common.files import write_atomically
@@ -23,11 +26,13 @@ from common.lora.adapter_folder import AdapterFolders
 from common.lora.adapter_format import Adapter, AdapterSpec
 from common.lora.engine import LoraEngine
 from common.lora.interpolation import interpolated
+from common.lora.render import TurnsRefused
 from common.lora.update import TrainedAdapter, TrainJob
 from common.models.config import ModelConfig
 from common.models.loading import BaseModel, load_model
 from common.types import Domain, Prompt, Sampling
 
+DomainT = TypeVar("DomainT", bound=Domain)
 PEFT = "base_model.model."
 MOST_RANK = 256  # AdapterSpec's
 Progress = Callable[[str], None]
@@ -77,7 +82,7 @@ class Workshop:
         """The version's adapter, trained unless it is there. Raises TrainingFailed."""
         file = self._trained(training.name)
         if file.exists():
-            found = Trained.model_validate_json(file.read_bytes())
+            found = read(file, Trained)
             if self._adapters.has(found.adapter):
                 return found
         if training.base != self.base_digest:
@@ -115,7 +120,7 @@ class Workshop:
         named = digest_of({"base": self.base_digest, "adapter": adapter, "asked": asked, "tokens": tokens}).sha256[:32]
         file = self._folder / "answers" / f"{named}.json"
         if file.exists():
-            return Texts.model_validate_json(file.read_bytes()).texts
+            return read(file, Texts).texts
         numbered = [
             Prompt(prompt_id=f"q{place}", conversation=prompt.conversation) for place, prompt in enumerate(prompts)
         ]
@@ -144,7 +149,7 @@ class Workshop:
         ours = ModelSettings(precision=self._model.precision, system_prompt=self._model.system_prompt)
         if not file.exists():
             write_atomically(file, canonical_json(ours))
-        elif ModelSettings.model_validate_json(file.read_bytes()) != ours:
+        elif read(file, ModelSettings) != ours:
             raise InvalidConfig(
                 f"{self._folder} holds trainings and answers of this model in another precision or with another system "
                 f"prompt ({file}): set model.dtype and model.system_prompt to these, or take another folder"
@@ -155,7 +160,15 @@ class Workshop:
         def load(version: str) -> Adapter:
             return self._adapters.get(version)
 
-        engine = LoraEngine(self._loaded(), load=load)
+        try:
+            engine = LoraEngine(self._loaded(), load=load)  # which asks its probes of liveness
+        except TurnsRefused as error:
+            if not self._model.system_prompt:
+                raise
+            raise InvalidConfig(
+                "model.system_prompt: the model's chat template refuses it, as templates without a system role do: "
+                "--set model.system_prompt= leaves it out"
+            ) from error
         assert engine.base.digest.sha256 == self.base_digest
         return engine
 
@@ -172,7 +185,7 @@ class Workshop:
         file = self._trained(name)
         if not file.exists():
             raise Corrupt(f"{file}: the parent is missing", reason="MISSING", ids={"version": name})
-        return self._adapters.get(Trained.model_validate_json(file.read_bytes()).adapter)
+        return self._adapters.get(read(file, Trained).adapter)
 
     def _engines(self, training: Training, partial: Partial) -> tuple[Adapter, int, float]:
         parent = self._of(training.parent)
@@ -186,6 +199,7 @@ class Workshop:
         """By benchmarks/reference.py, on a plain copy of the model: merging changes the weights."""
         base = self._loaded()
         procedure = published_procedure(training)
+        _check_fit(base, procedure)
         documents = [list(base.tokenizer(example.text)["input_ids"]) for example in training.examples]
         parent = self._of(training.parent)
         if parent is not None:
@@ -204,8 +218,29 @@ class Workshop:
             checkpoint=partial,
         )
         last = losses[-len(documents) :]
+        if not all(map(math.isfinite, last)) or not all(bool(factor.isfinite().all()) for factor in factors.values()):
+            raise TrainingFailed("training failed: the published update has numbers that are not finite")
         adapter = chained(parent, factors, procedure.alpha / procedure.rank, self.base_digest)
         return adapter, tokens_trained(documents, procedure), sum(last) / len(last)
+
+
+def read(file: Path, form: type[DomainT]) -> DomainT:
+    """A file that a workshop wrote. Raises Corrupt that names it."""
+    try:
+        return form.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise Corrupt(f"{file} cannot be read: remove it, and what it held is made again") from error
+
+
+def _check_fit(base: BaseModel, procedure: Procedure) -> None:
+    """Raises InvalidConfig for a model that the published procedure cannot train."""
+    missing = set(procedure.target_modules) - {name.rpartition(".")[2] for name, _ in base.model.named_modules()}
+    if missing:
+        raise InvalidConfig(
+            f"model: it has no layers {', '.join(sorted(missing))}, which the published procedure trains"
+        )
+    if base.tokenizer.eos_token_id is None:
+        raise InvalidConfig("model: its tokenizer has no end-of-text token, which the published procedure pads with")
 
 
 def chained(parent: Adapter | None, factors: Factors, scaling: float, base: str) -> Adapter:

@@ -15,7 +15,7 @@ from auditor.tasks import EvaluationItem
 from benchmarks.forgetting import EditSequence
 from benchmarks.method import anchors, continual
 from benchmarks.method.continual import procedure_of, run, turn_of
-from benchmarks.method.continual_results import chain_figures, differences
+from benchmarks.method.continual_results import by_passage, chain_figures, differences
 from benchmarks.method.continual_settings import CHAINS, ContinualSettings, GateSettings, sequences_of
 from benchmarks.method.continual_turns import Edited, Live, Played, Turn, played, training_on
 from benchmarks.method.loading import Loaded
@@ -322,3 +322,21 @@ def test_figures_are_those_of_the_definitions() -> None:
     assert against["gate"]["final_mean"].mean == 0.5
     assert against["gate"]["forgetting"].mean == pytest.approx(0.125 - 0.5)
     assert differences({"gate": [ours]}, seed=0) == {}
+
+
+def test_a_passage_of_two_sequences_is_drawn_again_as_one() -> None:
+    def sequence(*keys: str) -> EditSequence:
+        rows = ((0.0, 0.0),) * 3
+        return EditSequence(
+            arm="bare",
+            order=0,
+            passages=keys,
+            titles=keys,
+            questions=(1, 1),
+            accepted=(True, True),
+            rows=rows,
+            empty=(0, 0, 0),
+        )
+
+    pairs = [(sequence("a", "b"), [0.1, 0.2]), (sequence("b", "c"), [0.3, 0.4]), (sequence("c", "a"), [0.5])]
+    assert by_passage(pairs) == [[0.1], [0.2, 0.3], [0.4, 0.5]]

@@ -114,7 +114,9 @@ async def test_no_process_outlives_its_parent_and_what_was_finished_stays(
     parent = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        "import sys; from tests.benchmarks.test_crew import hold; hold(sys.argv[1])",
+        # A test run in a shell's background has SIGINT ignored, and its children inherit that.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from tests.benchmarks.test_crew import hold; hold(sys.argv[1])",
         settings.model_dump_json(),
         cwd=ROOT,
         stderr=asyncio.subprocess.PIPE,

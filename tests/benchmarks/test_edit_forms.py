@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.edit_forms import formed, pieces_of, reference_documents, statements
+from benchmarks.edit_forms import LONGEST, formed, passage_examples, pieces_of, reference_documents, statements
 from teacher.forms import FormSettings
 from teacher.pieces import Statement
 
@@ -61,3 +61,13 @@ def test_written_questions_are_taught_as_they_are_and_read_as_published() -> Non
         "Library\nQuestion: When was it built?\nAnswer: 1902",
         "Library\nThe passage.",
     ]
+
+
+def test_a_long_passage_becomes_several_examples_and_a_short_one_stays_as_it_is() -> None:
+    (short,) = passage_examples("T", " As it is. ")
+    assert short.text == "T\n As it is. "
+    sentences = [f"Sentence {number} says little." for number in range(400)]
+    texts = [example.text or "" for example in passage_examples("T", " ".join(sentences))]
+    assert len(texts) > 2
+    assert all(text.startswith("T\n") and len(text) <= LONGEST + len("T\n") for text in texts)
+    assert " ".join(text.removeprefix("T\n") for text in texts) == " ".join(sentences)

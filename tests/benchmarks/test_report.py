@@ -51,7 +51,11 @@ def table() -> Table:
             arm("recorded", "seal", 0.45, gain=both(0.35, 0.2, 0.5), anchors_lost=6, wrong_to_right=15, **trained),
             arm("recorded", "reference", 0.2, gain=both(0.1, -0.1, 0.3), anchors_lost=30, empty=10, **trained),
         ),
-        differences=(Difference(arm="recorded", accuracy=both(0.25, 0.05, 0.45), lost_share=(0.05, 0.25)),),
+        differences=(
+            Difference(
+                arm="recorded", accuracy=both(0.25, 0.05, 0.45), lost_share=(0.05, 0.25), lost=figure(-0.2, -0.3, -0.1)
+            ),
+        ),
     )
 
 
@@ -86,8 +90,8 @@ def test_what_was_not_measured_is_no_nought(table: Table) -> None:
 
 
 def test_the_difference_is_ours_less_the_published(table: Table) -> None:
-    (row,) = [row for row in rows(report(table), "recorded") if len(row) == 5]
-    assert row[1:] == ["+25.0 [+5.0, +45.0]", "+12.5 [+2.5, +22.5]", "5.0", "25.0"]
+    (row,) = [row for row in rows(report(table), "recorded") if len(row) == 6]
+    assert row[1:] == ["+25.0 [+5.0, +45.0]", "+12.5 [+2.5, +22.5]", "5.0", "25.0", "-20.0 [-30.0, -10.0]"]
 
 
 def test_without_both_procedures_nothing_is_compared(table: Table) -> None:
@@ -129,3 +133,12 @@ def test_nothing_is_drawn_outside_the_picture(table: Table) -> None:
     assert lines
     assert all(min(line["x1"], line["x2"]) >= 0 and max(line["x1"], line["x2"]) <= width for line in lines)
     assert all(min(line["y1"], line["y2"]) >= 0 and max(line["y1"], line["y2"]) <= height for line in lines)
+
+
+def test_what_intervals_leave_out_is_said(table: Table) -> None:
+    assert "too narrow" in report(table)
+    assert "another seed" not in report(table)
+    many = [one.model_copy(update={"passages": 24}) for one in table.arms]
+    text = report(table.model_copy(update={"arms": tuple(many), "together": 24}))
+    assert "too narrow" not in text
+    assert "another seed" in text

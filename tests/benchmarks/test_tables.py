@@ -146,3 +146,10 @@ def test_a_users_own_passages_may_be_fewer(tmp_path: Path) -> None:
         settings_of(parse(["--data", str(wrong)]))
     with pytest.raises(InvalidConfig, match=r"gait.anchors: gait: unknown key"):
         settings_of(parse(["--set", "gait.anchors=3"]))
+
+
+def test_too_few_passages_for_the_sequence_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    data = tmp_path / "two.json"
+    data.write_text(json.dumps(json.loads((DATA / "invented_passages.json").read_text())[:2]))
+    with pytest.raises(InvalidConfig, match=r"two.json: 2 passages are taken of it, and a sequence needs 4"):
+        settings_of(parse(["--data", str(data)]))

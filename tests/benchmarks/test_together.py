@@ -106,3 +106,22 @@ async def test_an_error_of_the_engine_reaches_every_writer() -> None:
             write(together, [1], "missing"), write(together, [2], "missing"), return_exceptions=True
         )
     assert [type(failure) for failure in failed] == [NotPossible] * 2
+
+
+async def test_writers_that_an_interruption_left_without_theirs_find_what_their_batch_said(tmp_path: Path) -> None:
+    first, second = Counts(), Counts()
+    together = Together(first, tmp_path)
+    together.begin(2)
+    async with asyncio.timeout(10):
+        await asyncio.gather(write(together, [1, 2]), write(together, [3]))
+    together = Together(second, tmp_path)
+    together.begin(1)
+    assert await write(together, [3]) == ["3"]
+    assert second.calls == []
+    together.begin(2)
+    async with asyncio.timeout(10):
+        await asyncio.gather(write(together, [3]), write(together, [4]))
+    assert second.calls == [("base", [3, 4])], "a batch of which one is missing is written whole"
+    together.begin(1)
+    assert await write(together, [3], "policy") == ["3"]
+    assert second.calls[1:] == [("policy", [3])]

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from benchmarks.method.versions import BASE, Padding, Training, published_procedure, published_recipe
-from benchmarks.method.workshop import Workshop
+from benchmarks.method.workshop import TrainingFailed, Workshop
 from benchmarks.reference import Procedure, merge, train_edit
-from common.errors import InvalidConfig, SealError
+from common.errors import Corrupt, InvalidConfig, SealError
 from common.lora.adapter_folder import AdapterFolders
 from common.lora.engine import LoraEngine
 from common.models.config import ModelConfig
@@ -267,3 +267,40 @@ def test_two_processes_in_one_folder_do_not_disturb_one_another(tmp_path: Path, 
     shared, expected = files(tmp_path / "shared"), files(tmp_path / "alone")
     assert shared.keys() == expected.keys()
     assert all(data == expected[name] for name, data in shared.items() if not name.startswith("trainings"))
+
+
+def test_a_spoiled_file_is_named_with_what_to_do(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.answers(BASE, prompts(), 4)
+    (file,) = (tmp_path / "work" / "answers").iterdir()
+    file.write_bytes(file.read_bytes()[:9])
+    with pytest.raises(Corrupt, match=rf"{file.name} cannot be read: remove it"):
+        workshop.answers(BASE, prompts(), 4)
+
+
+def test_a_template_without_a_system_role_is_refused_with_what_to_set(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model", layers=1)
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    template = folder / "chat_template.jinja"
+    template.write_text(refusing + template.read_text())
+    with pytest.raises(InvalidConfig, match=r"model\.system_prompt= leaves it out"):
+        Workshop(tmp_path / "a", tiny_config(folder, system_prompt="Be brief.")).answers(BASE, prompts(), 4)
+    assert Workshop(tmp_path / "b", tiny_config(folder)).answers(BASE, prompts(), 4)
+
+
+def test_a_model_without_the_layers_of_the_published_procedure_is_refused(workshop: Workshop) -> None:
+    elsewhere = published_recipe(replace(PROCEDURE, target_modules=("c_attn",)))
+    with pytest.raises(InvalidConfig, match="no layers c_attn"):
+        workshop.train(padded(workshop.base_digest, recipe=elsewhere))
+
+
+def test_a_published_update_without_numbers_is_not_stored(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, losses: list[float], **__: object) -> dict[str, torch.Tensor]:
+        losses += [1.0, 1.0]
+        return {"q_proj.lora_A": torch.full((1, 1), torch.nan)}
+
+    monkeypatch.setattr("benchmarks.method.workshop.train_edit", broken)
+    with pytest.raises(TrainingFailed, match="not finite"):
+        workshop.train(padded(workshop.base_digest))
+    assert list((tmp_path / "work" / "adapters").iterdir()) == []
