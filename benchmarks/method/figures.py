@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from auditor.graders.lexical import contains, f1, grade
@@ -79,6 +80,7 @@ def arm_figures(
         tokens=sum(one.tokens for one in found),
         seconds=round(sum(one.seconds for one in found), 1),
         with_fallback=_with_fallback(settings, passages, found, unedited) if settings.fallback else None,
+        without=dict(Counter(one.without for one in found if one.without)),
     )
 
 

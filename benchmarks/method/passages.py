@@ -20,23 +20,28 @@ from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import Material, Rehearse, rehearsal, training_of
 from benchmarks.method.results import Answered, Table
 from benchmarks.method.settings import IN_CONTEXT, UNEDITED, BenchSettings
-from benchmarks.method.versions import BASE, WHOLE, Training
-from benchmarks.method.workshop import Workshop, work_folder
+from benchmarks.method.versions import BASE, WHOLE, Trained, Training
+from benchmarks.method.workshop import TrainingFailed, Workshop, work_folder
 from benchmarks.passages import Passage
 from common.prompting import ask
 from common.types import Domain, Prompt
 
 UNTRAINED = (UNEDITED, IN_CONTEXT)
+NO_EDIT = "nothing that was written passed the teacher's screen"
 
 
 class Turn(Domain):
-    """One version and what it is asked. training: None for the base; scale: how much of its update answers."""
+    """One version and what it is asked. training: None for the base; scale: how much of its update answers;
+
+    without: passages that the arm has no edit of.
+    """
 
     arm: str
     procedure: str = ""
     passages: tuple[Passage, ...]
     training: Training | None = None
     scale: float = WHOLE
+    without: tuple[str, ...] = ()
     pool: tuple[int, ...] = ()
     items: tuple[EvaluationItem, ...] = ()
     anchors_asked: int = 0
@@ -73,8 +78,8 @@ def run(settings: BenchSettings, together: int = 1) -> Table:
 
 def answered(workshop: Workshop, turn: Turn) -> tuple[Answered, ...]:
     """Trains the turn's version unless it is there, and asks it. Of several passages the first bears what it cost."""
-    trained = workshop.train(turn.training) if turn.training is not None else None
-    adapter = workshop.scaled(turn.training, turn.scale) if turn.training is not None else BASE
+    trained, failure = _trained_or_not(workshop, turn)
+    adapter = workshop.scaled(turn.training, turn.scale) if turn.training and trained else BASE
     prompts = [prompt for passage in turn.passages for prompt in _prompts(turn.arm, passage)]
     said = iter(workshop.answers(adapter, prompts, turn.tokens))
     asked = anchors.drawn(turn.pool, turn.anchors_asked, turn.seed, turn.passages[0].key)
@@ -86,9 +91,20 @@ def answered(workshop: Workshop, turn: Turn) -> tuple[Answered, ...]:
             anchors=dict(zip(asked, kept, strict=True)) if place == 0 else {},
             tokens=trained.tokens if trained is not None and place == 0 else 0,
             seconds=trained.seconds if trained is not None and place == 0 else 0.0,
+            without=NO_EDIT if passage.key in turn.without else failure,
         )
         for place, passage in enumerate(turn.passages)
     )
+
+
+def _trained_or_not(workshop: Workshop, turn: Turn) -> tuple[Trained | None, str]:
+    """What became of the training, or why nothing did: an update without numbers costs its own passages alone."""
+    if turn.training is None:
+        return None, ""
+    try:
+        return workshop.train(turn.training), ""
+    except TrainingFailed as error:
+        return None, error.message
 
 
 def found_anchors(workshop: Workshop, items: tuple[EvaluationItem, ...]) -> tuple[int, ...]:
@@ -130,6 +146,7 @@ def _trained(
                     procedure=procedure,
                     passages=tuple(group),
                     training=training,
+                    without=tuple(passage.key for passage in group if passage.key not in materials),
                     scale=settings.seal.scale if procedure == "seal" else settings.reference.scale,
                     pool=pool,
                     items=loaded.anchors,

@@ -69,6 +69,7 @@ def _lines(table: Table) -> Iterator[str]:
     yield "What it cost. Right to wrong and back: the passages' own questions, by contains."
     yield ""
     yield from _cost(table.arms)
+    yield from _without(table.arms)
     if table.differences:
         yield ""
         yield "Ours less the published procedure, on the same edits, in points, paired by question."
@@ -120,6 +121,14 @@ def _cost(arms: Sequence[ArmFigures]) -> Iterator[str]:
         for arm in arms
     ]
     return grid(head, rows)
+
+
+def _without(arms: Sequence[ArmFigures]) -> Iterator[str]:
+    for arm in arms:
+        for reason, count in arm.without.items():
+            yield ""
+            answered = f"the unedited model answered for {count} of {arm.passages} passages"
+            yield f"{arm.arm}, {arm.procedure}: {answered}: {reason}"
 
 
 def _differences(differences: Sequence[Difference]) -> Iterator[str]:

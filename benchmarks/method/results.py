@@ -19,13 +19,17 @@ class Figure(Domain):
 
 
 class Answered(Domain):
-    """One version's answers about one passage; anchors: places among the benchmark's anchors, with what was said."""
+    """One version's answers about one passage; anchors: places among the benchmark's anchors, with what was said.
+
+    without: why the base answered, where an arm has no update of the passage.
+    """
 
     passage: str
     answers: tuple[str, ...]
     anchors: dict[int, str] = Field(default={})
     tokens: int = 0
     seconds: float = 0.0
+    without: str = ""
 
 
 class ArmFigures(Domain):
@@ -34,7 +38,8 @@ class ArmFigures(Domain):
     accuracy: share of questions right, by grader (token_f1: its mean); gain: over the unedited model, paired by
     question, its interval from passages drawn again; right_to_wrong, wrong_to_right: of the passages' own questions, by
     contains; anchors: asked of all versions together, all of them right unedited; with_fallback: accuracy with the
-    parent's answer in place of an empty one, labelled as such.
+    parent's answer in place of an empty one, labelled as such; without: passages that the base answered for want of an
+    update, by the reason.
     """
 
     arm: str
@@ -52,6 +57,7 @@ class ArmFigures(Domain):
     tokens: int = 0
     seconds: float = 0.0
     with_fallback: dict[str, Figure] | None = None
+    without: dict[str, int] = Field(default={})
 
 
 class Difference(Domain):

@@ -66,7 +66,7 @@ AnswerTokens = Annotated[
 ]
 Anchors = Annotated[
     Path | None,
-    typer.Option("--anchors", metavar="FILE", help="Common knowledge that may be lost, as a suite [500 questions]."),
+    typer.Option("--anchors", metavar="FILE", help="Common knowledge that may be lost, as a suite [298 questions]."),
 ]
 AnchorsAsked = Annotated[
     int | None,
