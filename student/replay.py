@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from common.canonical import derive_seed
+from common.canonical import derive_seed, digest_of
 from common.errors import NotFound
 from common.types import Example, SelfEdit
 from common.versions import Replay
@@ -40,17 +40,23 @@ class ReplayPool:
     @property
     def key(self) -> dict[str, object] | None:
         """What of the replay decides an adapter; None when nothing is replayed."""
-        return {"edits": sorted(self._edits), "share": self._share} if self._edits else None
+        return {"edits": sorted(self._edits), "share": self._share, "drawn": "distinct"} if self._edits else None
 
     def mix(self, edit: SelfEdit, seed: int) -> Mixture:
-        """The edit with replayed examples drawn from the other edits by `seed`, as many as make up the share."""
+        """The edit with replayed examples drawn from the other edits by `seed`, as many as make up the share.
+
+        Each stands once, and none that the edit has itself: edits share rehearsed questions, which would be most of
+        what is drawn.
+        """
         own = edit.examples
-        pool: Sequence[Example] = [
-            example
+        earlier = {
+            digest_of(example).sha256: example
             for sha256, other in sorted(self._edits.items())
             if sha256 != edit.digest.sha256
             for example in other.examples
-        ]
+        }
+        known = {digest_of(example).sha256 for example in own}
+        pool: Sequence[Example] = [example for sha256, example in earlier.items() if sha256 not in known]
         wanted = round(len(own) * self._share / (1.0 - self._share))
         drawn = random.Random(derive_seed("replay", seed)).sample(range(len(pool)), min(wanted, len(pool)))  # noqa: S311
         examples = (*own, *(pool[place] for place in sorted(drawn)))

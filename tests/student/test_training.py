@@ -15,6 +15,7 @@ from common.contract.seal.v1 import student_pb2, types_pb2
 from common.convert import to_proto
 from common.errors import Conflict, Corrupt, InvalidRequest, NotFound
 from common.lora.engine import LoraEngine
+from common.prompting import question_and_answer
 from common.rpc.client import remote_errors
 from common.types import Digest, Example, Recipe
 from common.versions import Replay
@@ -230,8 +231,14 @@ async def test_two_edits_with_the_same_examples_share_a_version_and_keep_their_o
     assert one.candidate_key != two.candidate_key
 
 
+OLDER = (
+    question_and_answer("The hall", "When does it open?", "At nine."),
+    question_and_answer("The hall", "Who sweeps it?", "Nobody does."),
+)
+
+
 async def test_replay_mixes_in_stored_edits_by_seed(client: Client) -> None:
-    old = tiny_edit(document="old", examples=EXAMPLES[:2])
+    old = tiny_edit(document="old", examples=OLDER)
     await client.trained(old)
     replay = Replay(edits=(old.digest,), share=0.5)
     mixed = await client.train(train_request(tiny_edit(BY_HEART), request_id="mixed", replay=replay))
@@ -243,6 +250,18 @@ async def test_replay_mixes_in_stored_edits_by_seed(client: Client) -> None:
     drawn = pool.mix(tiny_edit(), 3)
     assert drawn == pool.mix(tiny_edit(), 3)
     assert len(drawn.examples) == 5
+
+
+def test_replay_draws_no_example_twice_and_none_that_the_edit_has() -> None:
+    """Edits rehearse the same common questions: drawn as they come, these would be most of what is replayed."""
+    old = tiny_edit(document="old", examples=(*OLDER, EXAMPLES[0]))
+    older = tiny_edit(document="older", examples=(OLDER[1], EXAMPLES[3]))
+    stored = {edit.digest.sha256: edit for edit in (old, older)}
+    pool = ReplayPool(stored.__getitem__, Replay(edits=(old.digest, older.digest), share=0.8))
+    mixture = pool.mix(tiny_edit(), 3)
+    assert mixture.examples[: len(EXAMPLES)] == EXAMPLES
+    assert set(mixture.examples[len(EXAMPLES) :]) == set(OLDER)
+    assert len(mixture.examples) == len(EXAMPLES) + len(OLDER)
 
 
 async def test_an_unknown_replay_edit_is_not_found_by_place(client: Client) -> None:
