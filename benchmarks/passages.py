@@ -23,6 +23,7 @@ from common.types import Domain, Prompt
 
 DomainT = TypeVar("DomainT", bound=Domain)
 LEAST_QUESTIONS = 5
+JSON_NAMES = {dict: "object", str: "string"}
 
 
 class Question(Domain):
@@ -93,7 +94,11 @@ def chosen(passages: Sequence[Passage], count: int, left_out: Sequence[Passage] 
 
 def _read(file: Path, form: TypeAdapter[tuple[DomainT, ...]]) -> tuple[DomainT, ...]:
     try:
-        return form.validate_python(json.loads(file.read_text(encoding="utf-8")))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, list):
+            found = JSON_NAMES.get(type(content), "value")
+            raise InvalidConfig(f"{file}: expected a list of {{title, context, ...}}, found a JSON {found}")
+        return form.validate_python(content)
     except OSError as error:
         raise InvalidConfig(f"{file}: {error.strerror}") from None
     except ValueError as error:

@@ -28,7 +28,7 @@ def settings_of(tmp_path: Path, content: object, **more: object) -> BenchSetting
         ([{**ONE, "title": ""}], r"mine.json: .*title: "),
         ([{**ONE, "questions": []}], r"mine.json: .*questions: "),
         ([{**ONE, "source": "x"}], r"mine.json: .*source: "),
-        ({"data": [ONE]}, r"mine.json: "),
+        ({"data": [ONE]}, r"mine.json: expected a list of .*, found a JSON object"),
     ],
 )
 def test_a_wrong_file_is_refused_by_file_and_field(tmp_path: Path, content: object, said: str) -> None:
