@@ -23,7 +23,6 @@ from common.types import Domain, Prompt
 
 DomainT = TypeVar("DomainT", bound=Domain)
 LEAST_QUESTIONS = 5
-JSON_NAMES = {dict: "object", str: "string"}
 
 
 class Question(Domain):
@@ -96,7 +95,7 @@ def _read(file: Path, form: TypeAdapter[tuple[DomainT, ...]]) -> tuple[DomainT, 
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, list):
-            found = JSON_NAMES.get(type(content), "value")
+            found = "object" if isinstance(content, dict) else "value"
             raise InvalidConfig(f"{file}: expected a list of {{title, context, ...}}, found a JSON {found}")
         return form.validate_python(content)
     except OSError as error:
