@@ -7,7 +7,6 @@ caller; one sequence of one chain is a turn (benchmarks/method/continual_turns.p
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,6 +19,7 @@ from benchmarks.method.edits import materials_of
 from benchmarks.method.loading import Loaded, load
 from benchmarks.method.materials import Material, rehearsal, training_of
 from benchmarks.method.passages import found_anchors
+from benchmarks.method.progress import say
 from benchmarks.method.settings import Procedure, told
 from benchmarks.method.versions import Training
 from benchmarks.method.workshop import work_folder
@@ -43,7 +43,7 @@ def run(settings: ContinualSettings) -> ContinualTable:
     begun = time.monotonic()
     for number, (turn, outcome) in enumerate(each(settings, played, turns), start=1):
         found[turn.chain, turn.order] = outcome
-        _say(f"{number} of {len(turns)}: {_said(outcome)} ({time.monotonic() - begun:.0f} s)")
+        say(f"{number} of {len(turns)}: {_said(outcome)} ({time.monotonic() - begun:.0f} s)")
     return tabled(settings, loaded, found)
 
 
@@ -129,7 +129,7 @@ def _pool(settings: ContinualSettings, loaded: Loaded) -> tuple[int, ...]:
     if not settings.anchors_asked + gated:
         return ()
     ((_, pool),) = each(settings, found_anchors, [loaded.anchors])
-    _say(f"{len(pool)} of {len(loaded.anchors)} anchors are answered rightly unedited")
+    say(f"{len(pool)} of {len(loaded.anchors)} anchors are answered rightly unedited")
     return pool
 
 
@@ -139,8 +139,3 @@ def _said(outcome: Played) -> str:
         f"{found.arm}, sequence {found.order + 1}: {sum(found.accepted)} of {len(found.accepted)} edits accepted, "
         f"learned {found.learned:.1%}, at the end {found.final_mean:.1%}, unedited {found.unedited_mean:.1%}"
     )
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

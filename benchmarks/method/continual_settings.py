@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator
 
 from benchmarks.method.settings import IN_CONTEXT, RECORDED, UNEDITED, BenchSettings
+from benchmarks.method.versions import MOST_RANK
 from benchmarks.passages import Passage
 from benchmarks.reference import PUBLISHED
 from common.canonical import derive_seed
@@ -17,7 +18,6 @@ from common.errors import InvalidConfig
 Chain = Literal["reference", "bare", "replay", "gate", "gate+replay"]
 REFERENCE: Chain = "reference"
 CHAINS: tuple[Chain, ...] = get_args(Chain)
-HIGHEST_RANK = 256  # of an adapter: a merged sequence is one whose rank is the sum of its edits'
 
 
 class GateSettings(Config):
@@ -63,11 +63,11 @@ class ContinualSettings(BenchSettings):
 
 def check_rank(settings: ContinualSettings) -> None:
     """Raises InvalidConfig for a published sequence that is too long to be one adapter."""
-    longest = HIGHEST_RANK // PUBLISHED.rank
+    longest = MOST_RANK // PUBLISHED.rank
     if REFERENCE in settings.chains and settings.length > longest:
         raise InvalidConfig(
             f"length: {settings.length} merged edits of rank {PUBLISHED.rank} make an adapter of rank "
-            f"{settings.length * PUBLISHED.rank}, and {HIGHEST_RANK} is the highest: at most {longest} passages, or "
+            f"{settings.length * PUBLISHED.rank}, and {MOST_RANK} is the highest: at most {longest} passages, or "
             f"leave {REFERENCE} out of chains"
         )
 

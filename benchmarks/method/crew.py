@@ -11,7 +11,6 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import TypeVar
 
 import torch
 
+from benchmarks.method.progress import say
 from benchmarks.method.settings import BenchSettings
 from benchmarks.method.workshop import Workshop, work_folder
 from common.errors import SealError
@@ -113,9 +113,4 @@ class Sparing:
     def __call__(self, text: str) -> None:
         if time.monotonic() - self._said >= self._seconds:
             self._said = time.monotonic()
-            _say(f"  {text}")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+            say(f"  {text}")

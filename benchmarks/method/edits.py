@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from benchmarks.method.loading import Loaded
 from benchmarks.method.materials import Material, bare, recorded
 from benchmarks.method.own_edits import own_edits
+from benchmarks.method.progress import say
 from benchmarks.method.readings import our_examples, published_documents
 from benchmarks.method.settings import OWN, PASSAGE, POLICY, RECORDED, BenchSettings
 
@@ -25,7 +24,7 @@ def materials_of(settings: BenchSettings, arm: str, loaded: Loaded) -> dict[str,
         }
     variant = arm.removeprefix(OWN) if arm.startswith(OWN) else ""
     policy = arm.removeprefix(POLICY) if arm.startswith(POLICY) else ""
-    edits = own_edits(settings, variant, loaded.passages, policy, progress=_say)
+    edits = own_edits(settings, variant, loaded.passages, policy, progress=say)
     return {
         passage.key: Material(
             passage=passage.key,
@@ -36,8 +35,3 @@ def materials_of(settings: BenchSettings, arm: str, loaded: Loaded) -> dict[str,
         for passage, edit in zip(loaded.passages, edits, strict=True)
         if edit is not None
     }
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from auditor.graders.lexical import contains, f1, grade
 from auditor.tasks import EvaluationItem
 from benchmarks.method.loading import Loaded
-from benchmarks.method.results import CONTAINS, GRADERS, TOKEN_F1, Answered, ArmFigures, Difference, Figure, Table
+from benchmarks.method.results import CONTAINS, GRADERS, Answered, ArmFigures, Difference, Figure, Table
 from benchmarks.method.settings import UNEDITED, BenchSettings, told
 from benchmarks.method.statistics import interval_of_mean, paired
 from benchmarks.passages import Passage
@@ -154,6 +154,3 @@ def _with_fallback(
         for one, before in zip(found, parent, strict=True)
     ]
     return {grader: interval_of_mean(marks(passages, filled, grader), settings.seed) for grader in GRADERS}
-
-
-__all__ = ["CONTAINS", "TOKEN_F1", "tabled"]

@@ -7,7 +7,6 @@ benchmarks/method/__main__.py is the caller.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +17,7 @@ from benchmarks.method.edits import materials_of
 from benchmarks.method.figures import tabled
 from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import Material, Rehearse, rehearsal, training_of
+from benchmarks.method.progress import say
 from benchmarks.method.results import Answered, Table
 from benchmarks.method.settings import IN_CONTEXT, UNEDITED, BenchSettings
 from benchmarks.method.versions import BASE, WHOLE, Trained, Training
@@ -68,7 +68,7 @@ def run(settings: BenchSettings, together: int = 1) -> Table:
     for number, (turn, found) in enumerate(each(settings, answered, turns), start=1):
         outcomes.setdefault(turn.name, {}).update({one.passage: one for one in found})
         title = turn.passages[0].title if len(turn.passages) == 1 else f"{len(turn.passages)} passages"
-        _say(f"{number} of {len(turns)}: {turn.name}, {title} ({time.monotonic() - begun:.0f} s)")
+        say(f"{number} of {len(turns)}: {turn.name}, {title} ({time.monotonic() - begun:.0f} s)")
     ordered = {
         name: tuple(found[passage.key] for passage in loaded.passages)
         for name, found in sorted(outcomes.items(), key=lambda entry: _rank(entry[0], turns))
@@ -116,7 +116,7 @@ def _asked_first(settings: BenchSettings, loaded: Loaded) -> tuple[int, ...]:
     if not settings.anchors_asked:
         return ()
     ((_, pool),) = each(settings, found_anchors, [loaded.anchors])
-    _say(f"{len(pool)} of {len(loaded.anchors)} anchors are answered rightly unedited")
+    say(f"{len(pool)} of {len(loaded.anchors)} anchors are answered rightly unedited")
     return pool
 
 
@@ -167,8 +167,3 @@ def _prompts(arm: str, passage: Passage) -> Sequence[Prompt]:
 
 def _rank(name: str, turns: Sequence[Turn]) -> int:
     return next(place for place, turn in enumerate(turns) if turn.name == name)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

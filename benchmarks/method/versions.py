@@ -16,6 +16,7 @@ from common.canonical import digest_of
 from common.types import Domain, Example, Recipe, Schedule, Seed, Sha256
 
 BASE = "base"
+MOST_RANK = 256  # AdapterSpec's: a merged sequence is one adapter, whose rank is the sum of its edits'
 WHOLE = 1.0
 
 

@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks.method.partial import KEEP_SECONDS, Partial
-from benchmarks.method.versions import BASE, WHOLE, Trained, Training, published_procedure
+from benchmarks.method.versions import BASE, MOST_RANK, WHOLE, Trained, Training, published_procedure
 from benchmarks.reference import Factors, Procedure, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
 from common.errors import Corrupt, InvalidConfig, SealError
@@ -34,7 +34,6 @@ from common.types import Domain, Prompt, Sampling
 
 DomainT = TypeVar("DomainT", bound=Domain)
 PEFT = "base_model.model."
-MOST_RANK = 256  # AdapterSpec's
 Progress = Callable[[str], None]
 
 
