@@ -8,17 +8,19 @@ bring recorded edits into the same forms. Pure functions.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from common.canonical import derive_seed
 from common.config import Config
 from common.types import Recipe
 from teacher.parsing import sentences
 from teacher.pieces import Candidate, Question, Statement, spread
-from teacher.rule_questions import Made, questions
+from teacher.rule_questions import Made, questions, shortened
 
 # With questions an edit has several times as many examples as were written, for which two epochs were found to do
 # (docs/retention.md); the student's own default is for edits of a few texts.
@@ -44,6 +46,12 @@ class FormSettings(Config):
     fronted: bool = Field(
         default=True,
         description="each question once more, of the whole sentence, with what is asked for at its beginning",
+    )
+    shortened: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="times each question is asked again with half of its words left out",
     )
     most: int = Field(default=256, ge=1, le=500, description="questions made for one edit")
 
@@ -101,10 +109,17 @@ def asked(stated: Sequence[Statement], title: str, text: str, forms: FormSetting
     for source, grounding in sources.items():
         for made in questions(source, title)[: most[source]]:
             answer = _answer(made, source, clauses, forms.answer)
-            for question in (made.question, made.fronted) if forms.fronted else (made.question,):
+            for question in _ways(made, forms):
                 piece = Question(question, answer, clauses.get(answer, grounding))
                 found.setdefault((question, answer), piece)
     return spread(list(found.values()), forms.most, lambda piece: piece.source)
+
+
+def _ways(made: Made, forms: FormSettings) -> list[str]:
+    """The question in all its forms."""
+    whole = [made.question, made.fronted] if forms.fronted else [made.question]
+    drawn = random.Random(derive_seed("shortened", made.question, made.part))  # noqa: S311 - a seeded draw
+    return [*whole, *(shortened(whole[place % len(whole)], drawn) for place in range(forms.shortened))]
 
 
 def _units(statement: str) -> list[str]:

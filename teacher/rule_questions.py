@@ -7,6 +7,7 @@ is the caller. Pure functions.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,6 +29,9 @@ PREPOSITION = re.compile(
     r"\b(?:after|before|until|since|in|on|at|by|of|to|for|from|with|as|between|into|during|than|over|under|through|about)\b"
 )
 PRONOUNS = frozenset(re.findall("[a-z]+", "it this that these they he she we there its their his her such some many"))
+ASKING = frozenset(re.findall("[a-z]+", "who what which how many much money or year percentage decade century"))
+KEPT = 0.5  # of a shortened question's words
+FEWEST_KEPT = 3
 
 
 class Made(NamedTuple):
@@ -56,6 +60,20 @@ def questions(statement: str, title: str = "") -> list[Made]:
             made = Made(f"{_capital(question)}?", f"{_capital(front)}?", part, clause)
             found.setdefault(part.lower(), made)
     return list(found.values())
+
+
+def shortened(question: str, draw: random.Random) -> str:
+    """The question with about half of its words left out, never those that say what is asked for.
+
+    Who asks otherwise shares some of its words, and no one knows which: learned from such remnants, a clause is found
+    again by any of them. A question of few words stays whole.
+    """
+    body = question.rstrip("?").split()
+    left = [place for place, word in enumerate(body) if word.lower().strip("(),") not in ASKING]
+    kept = {place for place in left if draw.random() < KEPT}
+    kept |= set(draw.sample(left, min(len(left), FEWEST_KEPT))) if len(kept) < FEWEST_KEPT else set()
+    said = [word for place, word in enumerate(body) if place in kept or place not in left]
+    return f"{_capital(_tidy(' '.join(said)))}?"
 
 
 def _fronted(before: str, asking: str, after: str) -> str:

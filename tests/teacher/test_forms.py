@@ -81,3 +81,14 @@ def test_statements_are_plain_asked_or_both() -> None:
     assert in_forms([STATED], TITLE, PASSAGE, FormSettings(asked=False)) == Taught([], [STATED], [])
     with pytest.raises(ValidationError, match="one of them must be on"):
         FormSettings(plain=False, asked=False)
+
+
+def test_a_question_is_asked_again_in_fewer_words_as_often_as_is_set_and_the_same_each_time() -> None:
+    settings = ONE.model_copy(update={"shortened": 4})
+    (whole,) = asked([STATED], TITLE, PASSAGE, ONE)
+    first, *shorter = asked([STATED], TITLE, PASSAGE, settings)
+    assert first == whole
+    assert 2 <= len(shorter) <= 4, "a remnant that was drawn twice stands once"
+    assert {piece.answer for piece in shorter} == {whole.answer}
+    assert all(len(piece.question) < len(whole.question) for piece in shorter)
+    assert asked([STATED], TITLE, PASSAGE, settings) == [first, *shorter]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
 from benchmarks.edit_forms import statements
 from benchmarks.passages import Passage, read_edits, read_passages
-from teacher.rule_questions import questions
+from teacher.rule_questions import FEWEST_KEPT, questions, shortened
 
 DATA = Path(__file__).resolve().parents[2] / "benchmarks" / "data"
 PASSAGES = read_passages(DATA / "eight_passages.json")
@@ -77,3 +78,20 @@ def test_every_answer_stands_in_its_source_and_not_in_its_question(passage: Pass
         assert entry.part.lower() in entry.clause.lower()
         assert entry.question.endswith("?")
         assert entry.part not in entry.question or source.count(entry.part) > 1
+
+
+def test_a_shortened_question_keeps_its_question_words_and_some_of_the_others_in_their_order() -> None:
+    question = "In which year was the annexation, after a short war, confirmed by the Treaty of Frankfurt?"
+    ways = {shortened(question, random.Random(seed)) for seed in range(20)}
+    assert len(ways) > 15
+    for way in ways:
+        said = iter(word.strip("?,").lower() for word in question.split())
+        assert all(word.strip("?,").lower() in said for word in way.split()), "in their order"
+        assert "which year" in way.lower()
+        assert FEWEST_KEPT + 2 <= len(way.split()) < len(question.split())
+        assert way[0].isupper()
+        assert way.endswith("?")
+
+
+def test_a_question_of_few_words_stays_whole() -> None:
+    assert {shortened("Who built the tower?", random.Random(seed)) for seed in range(9)} == {"Who built the tower?"}
