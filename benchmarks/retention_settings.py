@@ -20,6 +20,7 @@ TEACHER: dict[str, Any] = {
         "per_sentence": 4,
         "answer": "passage",
         "fronted": True,
+        "shortened": 0,
     },
     "rehearsal": {"examples": 32},
     "recipe": {"rank": 32, "alpha": 64, "learning_rate": 1e-3, "epochs": 4, "batch_size": 4},

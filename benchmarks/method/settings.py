@@ -26,10 +26,12 @@ OWN, POLICY = "own:", "policy:"
 class SealProcedure(Config):
     """Our inner update. Padding is masked; recipe: what the edit leaves open, over the student's defaults."""
 
-    forms: FormSettings = FormSettings(plain=False)
+    forms: FormSettings = FormSettings(plain=False, shortened=6)
     screening: ScreeningSettings = ScreeningSettings()
-    rehearsal: int = Field(default=64, ge=0, le=256, description="rehearsed common knowledge in every edit")
-    recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=2, batch_size=4)
+    rehearsal: int = Field(
+        default=160, ge=0, le=256, description="rehearsed common knowledge in every edit, at most: all that there is"
+    )
+    recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=1, batch_size=4)
     scale: float = Field(
         default=0.5,
         gt=0,
