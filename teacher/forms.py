@@ -11,9 +11,9 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from common.canonical import derive_seed
 from common.config import Config
@@ -22,9 +22,11 @@ from teacher.parsing import sentences
 from teacher.pieces import Candidate, Question, Statement, spread
 from teacher.rule_questions import Made, questions, shortened
 
-# With questions an edit has several times as many examples as were written, for which two epochs were found to do
-# (docs/retention.md); the student's own default is for edits of a few texts.
-RECIPE = Recipe(epochs=2)
+# With questions an edit has several times as many examples as were written, for which few epochs were found to do: two
+# (docs/retention.md), or one where each question is asked in many wordings (docs/results.md). The student's own default
+# is for edits of a few texts.
+EPOCHS, EPOCHS_OF_MANY_WORDINGS = 2, 1
+MANY_WORDINGS = 4
 RETOLD_SENTENCES = 3  # a statement of so many is the document told again, and is asked about sentence by sentence
 WORD = re.compile(r"\w+")
 SHORT_WORD = 3  # letters; shorter ones say little about what a clause is about
@@ -33,10 +35,13 @@ AnswerForm = Literal["part", "clause", "sentence", "passage"]
 
 
 class FormSettings(Config):
-    """What statements become; docs/retention.md says how the defaults were found."""
+    """What statements become; docs/retention.md and docs/results.md say how the defaults were found."""
 
-    plain: bool = Field(default=True, description="statements and document as plain text under the title")
-    asked: bool = Field(default=True, description="questions made of statements and document by rule, with answers")
+    plain: bool = Field(default=False, description="statements and document also as plain text under the title")
+    asked: bool = Field(
+        default=True,
+        description="questions made of statements and document by rule, with answers; off: all plain",
+    )
     per_statement: int = Field(default=1, ge=0, le=8, description="clauses asked about in a statement")
     per_sentence: int = Field(default=4, ge=0, le=8, description="clauses asked about in a sentence of the document")
     answer: AnswerForm = Field(
@@ -48,31 +53,24 @@ class FormSettings(Config):
         description="each question once more, of the whole sentence, with what is asked for at its beginning",
     )
     shortened: int = Field(
-        default=0,
+        default=6,
         ge=0,
         le=16,
         description="times each question is asked again with half of its words left out",
     )
     most: int = Field(default=256, ge=1, le=500, description="questions made for one edit")
 
-    @model_validator(mode="after")
-    def _some(self) -> Self:
-        if not self.plain and not self.asked:
-            raise ValueError("plain, asked: one of them must be on, or statements would teach nothing")
-        return self
-
 
 class Taught(NamedTuple):
-    """What pieces become: written questions as they are, statements as they are, questions made by rule."""
+    """What pieces become: written questions as they are, statements as they are, questions made by rule.
+
+    recipe: what suits these forms, where nobody says otherwise.
+    """
 
     written: Sequence[Question] = ()
     plain: Sequence[Statement] = ()
     asked: Sequence[Question] = ()
-
-    @property
-    def recipe(self) -> Recipe:
-        """What suits these forms, where nobody says otherwise."""
-        return RECIPE if self.asked else Recipe()
+    recipe: Recipe = Recipe()
 
     @property
     def unchanged(self) -> list[Candidate]:
@@ -88,7 +86,14 @@ def in_forms(pieces: Sequence[Candidate], title: str, text: str, forms: FormSett
     written = [piece for piece in pieces if isinstance(piece, Question)]
     stated = [piece for piece in pieces if isinstance(piece, Statement)]
     made = asked(stated, title, text, forms) if forms.asked and (stated or not written) else []
-    return Taught(written, stated if forms.plain or not made else [], made)
+    plain = stated if forms.plain or not made else []
+    return Taught(written, plain, made, _recipe(made, forms, alone=not written and not plain))
+
+
+def _recipe(made: Sequence[Question], forms: FormSettings, *, alone: bool) -> Recipe:
+    if not made:
+        return Recipe()
+    return Recipe(epochs=EPOCHS_OF_MANY_WORDINGS if alone and forms.shortened >= MANY_WORDINGS else EPOCHS)
 
 
 def asked(stated: Sequence[Statement], title: str, text: str, forms: FormSettings) -> list[Question]:

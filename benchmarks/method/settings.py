@@ -26,14 +26,14 @@ OWN, POLICY = "own:", "policy:"
 class SealProcedure(Config):
     """Our inner update. Padding is masked; recipe: what the edit leaves open, over the student's defaults."""
 
-    forms: FormSettings = FormSettings(plain=False, shortened=6)
+    forms: FormSettings = FormSettings()
     screening: ScreeningSettings = ScreeningSettings()
     rehearsal: int = Field(
         default=160, ge=0, le=256, description="rehearsed common knowledge in every edit, at most: all that there is"
     )
     recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=1, batch_size=4)
     scale: float = Field(
-        default=0.5,
+        default=0.8,
         gt=0,
         le=1,
         description="how much of an update answers, scaled down as the auditor does; in sequences its gate decides",

@@ -28,24 +28,24 @@ def test_forms_are_as_the_settings_name_them() -> None:
     stated = pieces_of([SENTENCE], context)
     plain = [f"T\n{SENTENCE}", f"T\n{context}"]
     assert [example.text for example in formed(stated, "T", context, FormSettings(asked=False))] == plain
-    few = FormSettings(per_statement=1, fronted=False)
+    few = FormSettings(plain=True, per_statement=1, fronted=False, shortened=0)
     both = formed(stated, "T", context, few)
     assert [example.text for example in both][:2] == plain
     assert len([example for example in both if example.conversation is not None]) == 1 + 1
-    alone = formed(stated, "T", context, FormSettings(plain=False, per_statement=1, fronted=False))
+    alone = formed(stated, "T", context, FormSettings(per_statement=1, fronted=False, shortened=0))
     assert alone == both[2:]
 
 
 def test_a_passage_without_edits_is_brought_into_the_same_forms() -> None:
     context = "It rained in 1871."
-    both = formed([], "T", context, FormSettings(fronted=False))
+    both = formed([], "T", context, FormSettings(plain=True, fronted=False, shortened=0))
     assert [example.text for example in both] == [f"T\n{context}", None]
-    assert formed([], "T", context, FormSettings(plain=False, fronted=False)) == both[1:]
+    assert formed([], "T", context, FormSettings(fronted=False, shortened=0)) == both[1:]
 
 
 def test_what_nothing_can_be_asked_about_stays_plain() -> None:
     pieces = [Statement("Yes.", "Oh.")]
-    assert [e.text for e in formed(pieces, "T", "Oh.", FormSettings(plain=False))] == ["T\nYes.", "T\nOh."]
+    assert [e.text for e in formed(pieces, "T", "Oh.", FormSettings())] == ["T\nYes.", "T\nOh."]
 
 
 def test_written_questions_are_taught_as_they_are_and_read_as_published() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
 from common.types import LossMask
 from teacher.forms import FormSettings, Taught, asked, in_forms
@@ -12,7 +11,7 @@ from teacher.pieces import Question, Statement, example_of
 TITLE = "Strasbourg"
 PASSAGE = "The annexation was confirmed in 1871, after a short war. Wine has been grown there since 1200."
 STATED = Statement("In 1871 the annexation was confirmed.", PASSAGE)
-ONE = FormSettings(per_statement=1, per_sentence=0, fronted=False)
+ONE = FormSettings(per_statement=1, per_sentence=0, fronted=False, shortened=0)
 
 
 def test_a_statement_is_answered_with_the_clause_of_the_document_that_says_the_same() -> None:
@@ -42,7 +41,7 @@ def test_a_question_is_put_twice_where_fronted_is_set() -> None:
 
 
 def test_sentences_of_the_document_are_asked_about_and_ground_their_questions() -> None:
-    made = asked([], TITLE, PASSAGE, FormSettings(fronted=False))
+    made = asked([], TITLE, PASSAGE, FormSettings(fronted=False, shortened=0))
     assert len(made) > 2
     assert all(piece.source in PASSAGE and piece.source != PASSAGE for piece in made)
     assert len({(piece.question, piece.answer) for piece in made}) == len(made)
@@ -74,13 +73,22 @@ def test_written_questions_are_taught_as_they_are() -> None:
 
 
 def test_statements_are_plain_asked_or_both() -> None:
-    both = in_forms([STATED], TITLE, PASSAGE, FormSettings())
+    both = in_forms([STATED], TITLE, PASSAGE, FormSettings(plain=True))
     assert both.plain == [STATED]
     assert both.asked
-    assert in_forms([STATED], TITLE, PASSAGE, FormSettings(plain=False)) == Taught([], [], both.asked)
-    assert in_forms([STATED], TITLE, PASSAGE, FormSettings(asked=False)) == Taught([], [STATED], [])
-    with pytest.raises(ValidationError, match="one of them must be on"):
-        FormSettings(plain=False, asked=False)
+    alone = in_forms([STATED], TITLE, PASSAGE, FormSettings())
+    assert (alone.plain, alone.asked) == ([], both.asked)
+    for plain in (True, False):
+        assert in_forms([STATED], TITLE, PASSAGE, FormSettings(asked=False, plain=plain)) == Taught([], [STATED], [])
+
+
+def test_many_wordings_need_one_epoch_and_few_or_plain_text_beside_them_two() -> None:
+    def epochs(**forms: int | bool) -> int | None:
+        return in_forms([STATED], TITLE, PASSAGE, FormSettings.model_validate(forms)).recipe.epochs
+
+    assert (epochs(), epochs(shortened=0), epochs(plain=True), epochs(asked=False)) == (1, 2, 2, None)
+    written = [Question("Who came?", "Ann", PASSAGE), STATED]
+    assert in_forms(written, TITLE, PASSAGE, FormSettings()).recipe.epochs == 2
 
 
 def test_a_question_is_asked_again_in_fewer_words_as_often_as_is_set_and_the_same_each_time() -> None:

@@ -72,15 +72,16 @@ PASSAGE = passage_examples(context(), 6_000)
 
 
 async def test_statements_come_with_the_document_and_with_questions(renderer: PromptRenderer) -> None:
-    edit = await written(renderer, "implications", "\n".join(LINES))
+    edit = await written(renderer, "implications", "\n".join(LINES), forms=FormSettings(plain=True))
     texts = [example.text for example in edit.examples if example.text is not None]
     assert texts == [f"{TITLE}\n{LINES[0]}", f"{TITLE}\n{LINES[1]}", f"{TITLE}\n{TEXT}"]
     asked = edit.examples[len(texts) :]
     assert asked
     assert all(example.conversation is not None and example.grounding in TEXT for example in asked)
     assert edit.recipe == Recipe(epochs=2), "so many examples need few epochs"
-    alone = await written(renderer, "implications", "\n".join(LINES), forms=FormSettings(plain=False))
+    alone = await written(renderer, "implications", "\n".join(LINES))
     assert alone.examples == asked, "in the place of plain text, the document's included"
+    assert alone.recipe == Recipe(epochs=1), "so many wordings need one"
 
 
 async def test_plain_statements_leave_the_recipe_to_others_and_settings_go_first(renderer: PromptRenderer) -> None:
