@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         whole, sequence = settings_of(told)
         if told.small:
             epochs = whole.reference.epochs
-            say(f"{whole.count} short passages; the published procedure with {epochs} epochs in the place of 10, ours with")
+            say(f"{whole.count} short passages; the published procedure with {epochs} epochs in place of 10, ours with")
             say("fewer wordings and less rehearsal: this tries the command, its figures say nothing about either.")
         apart = passages.run(whole)
         show(written(apart, whole.folder))
