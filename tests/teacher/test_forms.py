@@ -87,8 +87,8 @@ def test_many_wordings_need_one_epoch_and_few_or_plain_text_beside_them_two() ->
         return in_forms([STATED], TITLE, PASSAGE, FormSettings.model_validate(forms)).recipe.epochs
 
     assert (epochs(), epochs(shortened=0), epochs(plain=True), epochs(asked=False)) == (1, 2, 2, None)
-    written = [Question("Who came?", "Ann", PASSAGE), STATED]
-    assert in_forms(written, TITLE, PASSAGE, FormSettings()).recipe.epochs == 2
+    written = Question("Who came?", "Ann", PASSAGE)
+    assert in_forms([written, STATED], TITLE, PASSAGE, FormSettings()).recipe.epochs == 2
 
 
 def test_a_question_is_asked_again_in_fewer_words_as_often_as_is_set_and_the_same_each_time() -> None:
