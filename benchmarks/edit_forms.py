@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from common.types import Example
-from teacher.forms import FormSettings, in_forms
+from teacher.forms import FormSettings, Taught, in_forms
 from teacher.parsing import SEPARATOR, documents, pairs, passages
 from teacher.pieces import Candidate, Question, Statement, example_of
 
@@ -52,9 +52,13 @@ def pieces_of(completions: Sequence[str], context: str) -> list[Candidate]:
 
 
 def formed(pieces: Sequence[Candidate], title: str, context: str, forms: FormSettings) -> list[Example]:
-    """The pieces in the forms that are set, and the passage as plain text where statements are; of no pieces, the
+    """The pieces in the forms that are set, and the passage as plain text where statements are plain; of no pieces, the
     passage alone in these forms."""
-    taught = in_forms(pieces, title, context, forms)
+    return examples_of(in_forms(pieces, title, context, forms), title, context, forms)
+
+
+def examples_of(taught: Taught, title: str, context: str, forms: FormSettings) -> list[Example]:
+    """`formed` of what is in its forms already."""
     bare = not taught.written and (forms.plain or not taught.asked)
     passage = passage_examples(title, context) if taught.plain or bare else []
     written = [example_of(piece, title) for piece in taught.unchanged]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # Of one edit.
-MAX_EXAMPLES = 512
+MAX_EXAMPLES = 2_048
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 RequestId = Annotated[str, Field(min_length=1, max_length=128)]

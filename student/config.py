@@ -11,7 +11,7 @@ from common.config import Config, ServiceConfig
 from common.lora.config import EngineConfig
 from common.models.config import ModelConfig
 from common.prompting import SYSTEM_PROMPT
-from common.types import Recipe, Schedule
+from common.types import MAX_EXAMPLES, Recipe, Schedule
 from common.vllm_engine.settings import VllmSettings
 from student.storage.config import BucketConfig, Store
 
@@ -37,7 +37,7 @@ class Limits(Config):
 
     max_rank: int = Field(default=64, ge=1, le=256)
     max_epochs: int = Field(default=50, ge=1, le=100)
-    max_examples: int = Field(default=512, ge=1, le=512, description="of one edit")
+    max_examples: int = Field(default=MAX_EXAMPLES, ge=1, le=MAX_EXAMPLES, description="of one edit")
     max_tokens_per_example: int = Field(default=2_048, ge=16, le=8_192)
     max_candidates: int = Field(default=64, ge=1, le=1_024, description="of one request")
     max_learning_rate: float = Field(default=0.01, gt=0, le=0.1)

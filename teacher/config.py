@@ -36,7 +36,9 @@ class ProposerSettings(Config):
         description="how completions are drawn; a variant may lower it for its own prompts",
     )
     max_examples: int = Field(default=30, ge=1, le=500, description="written examples of an edit, before the passage")
-    include_passage: bool = Field(default=True, description="the document itself is one more example")
+    include_passage: bool = Field(
+        default=True, description="the document itself is one more example, unless statements come as questions alone"
+    )
     passage_characters: int = Field(
         default=6_000, ge=200, le=16_000, description="a longer document becomes several examples"
     )

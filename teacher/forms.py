@@ -1,9 +1,9 @@
 """The forms in which what was written about a document is taught.
 
-Written questions are taught as they are. Statements are taught plainly, and as questions that are made by rule of them
-and of the document's sentences (teacher/rule_questions.py): what a small model learned as plain text it can hardly use
-when it is asked. Every answer stands in a statement or in the document. The writer is the caller, and benchmarks that
-bring recorded edits into the same forms. Pure functions.
+Written questions are taught as they are. Statements are taught as questions that are made by rule of them and of the
+document's sentences (teacher/rule_questions.py), each in many wordings: what a small model learned as plain text, or by
+one wording alone, it can hardly use when it is asked. Every answer stands in a statement or in the document. The writer
+is the caller, and benchmarks that bring recorded edits into the same forms. Pure functions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from teacher.rule_questions import Made, questions, shortened
 # (docs/retention.md), or one where each question is asked in many wordings (docs/results.md). The student's own default
 # is for edits of a few texts.
 EPOCHS, EPOCHS_OF_MANY_WORDINGS = 2, 1
-MANY_WORDINGS = 4
+MANY_WORDINGS = 2  # shortened questions for each whole one
 RETOLD_SENTENCES = 3  # a statement of so many is the document told again, and is asked about sentence by sentence
 WORD = re.compile(r"\w+")
 SHORT_WORD = 3  # letters; shorter ones say little about what a clause is about
@@ -85,23 +85,29 @@ def in_forms(pieces: Sequence[Candidate], title: str, text: str, forms: FormSett
     """
     written = [piece for piece in pieces if isinstance(piece, Question)]
     stated = [piece for piece in pieces if isinstance(piece, Statement)]
-    made = asked(stated, title, text, forms) if forms.asked and (stated or not written) else []
-    plain = stated if forms.plain or not made else []
-    return Taught(written, plain, made, _recipe(made, forms, alone=not written and not plain))
-
-
-def _recipe(made: Sequence[Question], forms: FormSettings, *, alone: bool) -> Recipe:
-    if not made:
-        return Recipe()
-    return Recipe(epochs=EPOCHS_OF_MANY_WORDINGS if alone and forms.shortened >= MANY_WORDINGS else EPOCHS)
+    whole, remnants = _made(stated, title, text, forms) if forms.asked and (stated or not written) else ([], [])
+    plain = stated if forms.plain or not whole else []
+    recipe = Recipe()
+    if whole:
+        many = not written and not plain and len(remnants) >= MANY_WORDINGS * len(whole)
+        recipe = Recipe(epochs=EPOCHS_OF_MANY_WORDINGS if many else EPOCHS)
+    return Taught(written, plain, [*whole, *remnants], recipe)
 
 
 def asked(stated: Sequence[Statement], title: str, text: str, forms: FormSettings) -> list[Question]:
-    """Questions made of statements and of the document's sentences, with their answers.
+    """Questions made of statements and of the document's sentences, with their answers; shortened ones last.
 
     Each is grounded in the sentence of the document that it was made of or whose clause answers it; else in the part of
     the document that its statement was written about.
     """
+    whole, remnants = _made(stated, title, text, forms)
+    return [*whole, *remnants]
+
+
+def _made(
+    stated: Sequence[Statement], title: str, text: str, forms: FormSettings
+) -> tuple[list[Question], list[Question]]:
+    """Whole questions, and shortened ones as far as there is room: these never take the place of a whole one."""
     own = sentences(text)
     sources = {sentence: piece.source for piece in stated for sentence in _units(piece.text)}
     sources |= {sentence: sentence for sentence in own}
@@ -110,21 +116,28 @@ def asked(stated: Sequence[Statement], title: str, text: str, forms: FormSetting
     for sentence in own:
         for made in questions(sentence, title):
             clauses.setdefault(made.clause, sentence)
-    found: dict[tuple[str, str], Question] = {}
+    whole: dict[tuple[str, str], Question] = {}
+    remnants: dict[tuple[str, str], Question] = {}
     for source, grounding in sources.items():
         for made in questions(source, title)[: most[source]]:
             answer = _answer(made, source, clauses, forms.answer)
-            for question in _ways(made, forms):
-                piece = Question(question, answer, clauses.get(answer, grounding))
-                found.setdefault((question, answer), piece)
-    return spread(list(found.values()), forms.most, lambda piece: piece.source)
+            for found, ways in ((whole, _whole(made, forms)), (remnants, _shortened(made, forms))):
+                for question in ways:
+                    piece = Question(question, answer, clauses.get(answer, grounding))
+                    found.setdefault((question, answer), piece)
+    kept = spread(list(whole.values()), forms.most, lambda piece: piece.source)
+    fewer = [piece for key, piece in remnants.items() if key not in whole]
+    return kept, spread(fewer, forms.most - len(kept), lambda piece: piece.source)
 
 
-def _ways(made: Made, forms: FormSettings) -> list[str]:
-    """The question in all its forms."""
-    whole = [made.question, made.fronted] if forms.fronted else [made.question]
+def _whole(made: Made, forms: FormSettings) -> list[str]:
+    return [made.question, made.fronted] if forms.fronted else [made.question]
+
+
+def _shortened(made: Made, forms: FormSettings) -> list[str]:
+    whole = _whole(made, forms)
     drawn = random.Random(derive_seed("shortened", made.question, made.part))  # noqa: S311 - a seeded draw
-    return [*whole, *(shortened(whole[place % len(whole)], drawn) for place in range(forms.shortened))]
+    return [shortened(whole[place % len(whole)], drawn) for place in range(forms.shortened)]
 
 
 def _units(statement: str) -> list[str]:

@@ -6,7 +6,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EDITS = Counter("seal_teacher_edits", "Edits written or failed.", ["variant", "outcome"])
 EXAMPLES = Histogram(
-    "seal_teacher_edit_examples", "Training examples of an edit.", buckets=(1, 2, 5, 10, 20, 30, 50, 100, 200, 512)
+    "seal_teacher_edit_examples",
+    "Training examples of an edit.",
+    buckets=(1, 2, 5, 10, 20, 30, 50, 100, 200, 500, 1_000),
 )
 SCREENED_OUT = Counter("seal_teacher_screened_out", "Pieces of completions that may not teach.", ["reason"])
 COMPLETION_TOKENS = Counter("seal_teacher_completion_tokens", "Tokens that the model wrote.")

@@ -32,6 +32,12 @@ class RehearsalSettings(Config):
     """How much of what the model knows is trained along with an edit."""
 
     examples: int = Field(default=16, ge=0, le=256, description="in every edit; 0: none")
+    per_asked: float = Field(
+        default=1.0,
+        ge=0,
+        le=4,
+        description="of an edit with questions made by rule: so many for each of these, where that is more",
+    )
     questions: Path | None = Field(default=None, description="one question a line; left out: the built-in ones")
     system_prompt: str = Field(
         default=SYSTEM_PROMPT,
@@ -67,13 +73,13 @@ class Rehearsal:
         self._file = folder / f"{name}.json"
         self._drawing = asyncio.Lock()
 
-    async def examples(self, seed: int) -> list[Example]:
-        """Examples for one edit, the same for the same seed."""
+    async def examples(self, seed: int, asked: int = 0) -> list[Example]:
+        """Examples for one edit, the same for the same seed. asked: the questions that it has by rule."""
         if not self._settings.examples:
             return []
         pairs = await self._pairs()
         ranked = sorted(pairs, key=lambda pair: derive_seed("rehearsal", seed, pair[0]))
-        chosen = ranked[: self._settings.examples]
+        chosen = ranked[: max(self._settings.examples, round(self._settings.per_asked * asked))]
         return [question_and_answer("", question, answer) for question, answer in chosen]
 
     async def _pairs(self) -> tuple[tuple[str, str], ...]:

@@ -29,9 +29,11 @@ PREPOSITION = re.compile(
     r"\b(?:after|before|until|since|in|on|at|by|of|to|for|from|with|as|between|into|during|than|over|under|through|about)\b"
 )
 PRONOUNS = frozenset(re.findall("[a-z]+", "it this that these they he she we there its their his her such some many"))
+LETTERS = re.compile("[a-z]+")
 ASKING = frozenset(re.findall("[a-z]+", "who what which how many much money or year percentage decade century"))
 KEPT = 0.5  # of a shortened question's words
-FEWEST_KEPT = 3
+FEWEST_TELLING = 2  # of its words that are more than little ones
+LITTLE = 3  # letters
 
 
 class Made(NamedTuple):
@@ -63,17 +65,22 @@ def questions(statement: str, title: str = "") -> list[Made]:
 
 
 def shortened(question: str, draw: random.Random) -> str:
-    """The question with about half of its words left out, never those that say what is asked for.
+    """The question with about half of its words left out, of those that do not say what kind of thing is asked for.
 
     Who asks otherwise shares some of its words, and no one knows which: learned from such remnants, a clause is found
-    again by any of them. A question of few words stays whole.
+    again by any of them. Two telling words stay at least, so a question of few words stays whole.
     """
     body = question.rstrip("?").split()
-    left = [place for place, word in enumerate(body) if word.lower().strip("(),") not in ASKING]
-    kept = {place for place in left if draw.random() < KEPT}
-    kept |= set(draw.sample(left, min(len(left), FEWEST_KEPT))) if len(kept) < FEWEST_KEPT else set()
-    said = [word for place, word in enumerate(body) if place in kept or place not in left]
-    return f"{_capital(_tidy(' '.join(said)))}?"
+    left = [place for place, word in enumerate(body) if ASKING.isdisjoint(LETTERS.findall(word.lower()))]
+    order = {place: draw.random() for place in left}
+    telling = sorted((place for place in left if _telling(body[place])), key=order.__getitem__)
+    kept = {place for place in left if order[place] < KEPT} | set(telling[:FEWEST_TELLING])
+    said = [word for place, word in enumerate(body) if place in kept or place not in order]
+    return f"{_capital(_tidy(re.sub('[()]', '', ' '.join(said))))}?"
+
+
+def _telling(word: str) -> bool:
+    return len(word.strip("(),.;:")) > LITTLE or any(letter.isdigit() for letter in word)
 
 
 def _fronted(before: str, asking: str, after: str) -> str:

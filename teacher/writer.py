@@ -107,17 +107,15 @@ class Writer:
         ]
         completions = await self._generator.generate(draws, policy_version) if draws else []
         drawn = _Drawn(tuple(calls), tuple(prompts), tuple(completions), sampling, policy_version)
-        rehearsed = await self._rehearsal.examples(seed) if self._rehearsal is not None else []
-        return self._assemble(context, variant, drawn, recipe, rehearsed)
+        return await self._assemble(context, variant, drawn, recipe, seed)
 
-    def _assemble(
-        self, context: Context, variant: Variant, drawn: _Drawn, recipe: Recipe, rehearsed: Sequence[Example]
-    ) -> Written:
+    async def _assemble(self, context: Context, variant: Variant, drawn: _Drawn, recipe: Recipe, seed: int) -> Written:
         """Pieces, screen, examples, origin. What to remember comes with it."""
         calls, completions = drawn.calls, drawn.completions
         read = [tuple(variant.parse(*pair)) for pair in zip(calls, completions, strict=True)]
         chosen, dropped = self._choose([piece for pieces in read for piece in pieces], context, variant)
         taught = self._taught([piece for piece, _ in chosen], context)
+        rehearsed = await self._rehearsal.examples(seed, len(taught.asked)) if self._rehearsal is not None else []
         with_passage = not calls or (self._settings.include_passage and variant.with_passage)
         examples = self._examples(taught, context, with_passage=with_passage)
         origin = self._origin(variant, drawn, dropped, f"{_by_rule(len(taught.asked))} {_rehearsal(len(rehearsed))}")
@@ -234,8 +232,8 @@ def _by_rule(count: int) -> str:
     if not count:
         return ""
     return (
-        f"By rule: {count} questions are made of the statements and of the document's sentences, so that they are "
-        "learned in the form in which they are asked for."
+        f"By rule: {count} questions are made of the statements and of the document's sentences, most of them with "
+        "words left out, so that the answer is found however it is asked for."
     )
 
 

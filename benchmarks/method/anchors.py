@@ -32,7 +32,8 @@ FUNCTION = frozenset(
         "have be a an the of in on at to for by with from into and or as that this called name known",
     )
 )
-ALIKE = 0.6  # telling words that two questions share, of all that they have, from which they ask the same
+ALIKE = 0.6  # telling words that two questions share, of the one that has fewer, from which they ask the same
+STEM = 5  # letters of a word by which it is known
 
 
 def read_anchors(file: Path) -> tuple[EvaluationItem, ...]:
@@ -45,10 +46,16 @@ def read_anchors(file: Path) -> tuple[EvaluationItem, ...]:
 
 
 def rehearsed(items: Sequence[EvaluationItem]) -> frozenset[int]:
-    """Places of the questions that our procedure rehearses, in these words or in nearly the same."""
-    known = [_telling(question) for question in read_questions()]
+    """Places of the questions that our procedure rehearses, in nearly the same words or the other way round: asking
+    something of the same kind whose words hold the key."""
+    known = [(question, _telling(question)) for question in read_questions()]
     return frozenset(
-        place for place, item in enumerate(items) if any(_alike(_telling(item.question), other) for other in known)
+        place
+        for place, item in enumerate(items)
+        if any(
+            alike(item.question, question) or (_telling(item.question) & telling and _holds(question, item))
+            for question, telling in known
+        )
     )
 
 
@@ -69,10 +76,17 @@ def drawn(found: Sequence[int], count: int, seed: int, key: str) -> tuple[int, .
     return tuple(sorted(sorted(found, key=lambda place: derive_seed("anchors", seed, key, place))[:count]))
 
 
+def alike(one: str, other: str) -> bool:
+    """Whether two questions ask about the same, by their telling words. Rather too often than too seldom."""
+    ours, theirs = _telling(one), _telling(other)
+    return len(ours & theirs) >= ALIKE * min(len(ours), len(theirs))
+
+
 def _telling(question: str) -> frozenset[str]:
+    """Stems of its words, little ones left out."""
     words = frozenset(WORD.findall(question.lower()))
-    return words - FUNCTION or words
+    return frozenset(word.removesuffix("s")[:STEM] for word in words - FUNCTION or words)
 
 
-def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= ALIKE * len(one | other)
+def _holds(question: str, item: EvaluationItem) -> bool:
+    return any(re.search(rf"\b{re.escape(answer.lower())}\b", question.lower()) for answer in item.answers)

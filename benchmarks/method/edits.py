@@ -6,8 +6,10 @@ from benchmarks.method.loading import Loaded
 from benchmarks.method.materials import Material, bare, recorded
 from benchmarks.method.own_edits import own_edits
 from benchmarks.method.progress import say
-from benchmarks.method.readings import our_examples, published_documents
+from benchmarks.method.readings import our_reading, published_documents
 from benchmarks.method.settings import OWN, PASSAGE, POLICY, RECORDED, BenchSettings
+from benchmarks.passages import Passage
+from common.types import SelfEdit
 
 
 def materials_of(settings: BenchSettings, arm: str, loaded: Loaded) -> dict[str, Material]:
@@ -26,12 +28,18 @@ def materials_of(settings: BenchSettings, arm: str, loaded: Loaded) -> dict[str,
     policy = arm.removeprefix(POLICY) if arm.startswith(POLICY) else ""
     edits = own_edits(settings, variant, loaded.passages, policy, progress=say)
     return {
-        passage.key: Material(
-            passage=passage.key,
-            documents=tuple(published_documents(edit, passage.title, passage.context)),
-            examples=tuple(our_examples(edit, passage.title, passage.context, settings.seal.forms)),
-            recipe=edit.recipe,
-        )
+        passage.key: _own(settings, passage, edit)
         for passage, edit in zip(loaded.passages, edits, strict=True)
         if edit is not None
     }
+
+
+def _own(settings: BenchSettings, passage: Passage, edit: SelfEdit) -> Material:
+    examples, suited = our_reading(edit, passage.title, passage.context, settings.seal.forms)
+    return Material(
+        passage=passage.key,
+        documents=tuple(published_documents(edit, passage.title, passage.context)),
+        examples=tuple(examples),
+        recipe=edit.recipe,
+        suited=suited,
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from benchmarks.edit_forms import formed, passage_examples, pieces_of, reference_documents
+from benchmarks.edit_forms import examples_of, pieces_of, reference_documents
 from benchmarks.method.settings import BenchSettings, Procedure
 from benchmarks.method.versions import BASE, Padding, Training, published_recipe
 from benchmarks.passages import Passage
@@ -25,6 +25,7 @@ from common.types import Domain, Example, Recipe
 from student.config import DEFAULT_RECIPE
 from teacher.backends.settings import TransformersSettings
 from teacher.backends.transformers_backend import TransformersGenerator
+from teacher.forms import in_forms
 from teacher.generator import Completion, Draw
 from teacher.prompts import PromptRenderer
 from teacher.rehearsal import Rehearsal, RehearsalSettings
@@ -36,34 +37,40 @@ LONGEST_TEXT = 16_384  # characters of an example; a row of the published proced
 
 
 class Material(Domain):
-    """One edit of one passage. documents: as published; examples: ours, without what is rehearsed."""
+    """One edit of one passage. documents: as published; examples: ours, without what is rehearsed.
+
+    recipe: the edit's own; suited: what suits its forms, where neither the edit nor the settings say.
+    """
 
     passage: str
     documents: tuple[str, ...] = Field(min_length=1)
     examples: tuple[Example, ...] = Field(min_length=1)
     recipe: Recipe = Recipe()
+    suited: Recipe = Recipe()
 
 
 def recorded(settings: BenchSettings, passage: Passage, completion: str) -> Material:
     """An edit that another model wrote once."""
     ours = settings.seal
     kept = screen(pieces_of([completion], passage.context), passage.title, ours.screening).kept
+    taught = in_forms(kept, passage.title, passage.context, ours.forms)
     return Material(
         passage=passage.key,
         documents=tuple(reference_documents(completion, passage.title, passage.context)),
-        examples=tuple(formed(kept, passage.title, passage.context, ours.forms)),
+        examples=tuple(examples_of(taught, passage.title, passage.context, ours.forms)),
+        suited=taught.recipe,
     )
 
 
 def bare(settings: BenchSettings, passage: Passage) -> Material:
     """The passage alone; ours asks about its sentences by rule."""
+    forms = settings.seal.forms
+    taught = in_forms([], passage.title, passage.context, forms)
     return Material(
         passage=passage.key,
         documents=(f"{passage.title}\n{passage.context}",),
-        examples=(
-            *passage_examples(passage.title, passage.context),
-            *formed([], passage.title, passage.context, settings.seal.forms),
-        ),
+        examples=tuple(examples_of(taught, passage.title, passage.context, forms)),
+        suited=taught.recipe,
     )
 
 
@@ -94,7 +101,7 @@ def training_of(
     examples += [example for key in keys for example in rehearse(derive_seed("bench-rehearsal", settings.seed, key))]
     # What an example is grounded in changes nothing that is trained, and each is trained on once.
     once = {digest_of(e).sha256: e for e in (example.model_copy(update={"grounding": ""}) for example in examples)}
-    recipe = materials[0].recipe.over(settings.seal.recipe).over(DEFAULT_RECIPE)
+    recipe = materials[0].recipe.over(settings.seal.recipe).over(materials[0].suited).over(DEFAULT_RECIPE)
     return Training(base=base, examples=tuple(once.values()), recipe=recipe, seed=seed, parent=parent)
 
 

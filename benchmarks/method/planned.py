@@ -21,6 +21,7 @@ from benchmarks.reference import tokens_trained
 from benchmarks.retention_reference import tokenizer_of
 from common.models.config import ModelConfig
 from common.types import Example
+from teacher.rehearsal import read_questions
 
 # Tokens a second measured on two cores, two processes of a thread each; an answer's seconds are a guess.
 SPEEDS: dict[Procedure, float] = {"seal": 180.0, "reference": 145.0}
@@ -81,8 +82,9 @@ class Counting:
         ]
         rehearsed = 0
         if procedure == "seal":
+            known = len(read_questions())  # of which an update trains each once an epoch, at most
             rehearsed = sum(
-                REHEARSED_TOKENS * settings.seal.rehearsal * len(group) * (training.recipe.epochs or 1)
+                REHEARSED_TOKENS * min(settings.seal.rehearsal * len(group), known) * (training.recipe.epochs or 1)
                 for group, training in zip(groups, trainings, strict=True)
             )
         return sum(map(self.training, trainings)) + rehearsed

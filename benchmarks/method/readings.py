@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.edit_forms import MAX_DOCUMENTS, formed
+from benchmarks.edit_forms import MAX_DOCUMENTS, examples_of
 from common.prompting import ask
-from common.types import Example, SelfEdit
-from teacher.forms import FormSettings
+from common.types import Example, Recipe, SelfEdit
+from teacher.forms import FormSettings, in_forms
 from teacher.pieces import Candidate, Question, Statement
 
 
-def our_examples(edit: SelfEdit, title: str, context: str, forms: FormSettings) -> list[Example]:
-    """What our procedure trains, before rehearsal: statements in the forms that are set; written questions, and a
-    passage without either, as they are."""
+def our_reading(edit: SelfEdit, title: str, context: str, forms: FormSettings) -> tuple[list[Example], Recipe]:
+    """What our procedure trains, before rehearsal, and the recipe that suits it: statements in the forms that are set;
+    written questions, and a passage without either, as they are."""
     written = pieces(edit, title)
     if any(isinstance(piece, Statement) for piece in written):
-        return formed(written, title, context, forms)
-    return [example for example in edit.examples if example.grounding]
+        taught = in_forms(written, title, context, forms)
+        return examples_of(taught, title, context, forms), taught.recipe
+    return [example for example in edit.examples if example.grounding], Recipe()
 
 
 def published_documents(edit: SelfEdit, title: str, context: str) -> list[str]:

@@ -24,14 +24,15 @@ OWN, POLICY = "own:", "policy:"
 
 
 class SealProcedure(Config):
-    """Our inner update. Padding is masked; recipe: what the edit leaves open, over the student's defaults."""
+    """Our inner update. Padding is masked; recipe: what the edit leaves open, over what suits its forms, over the
+    student's defaults."""
 
     forms: FormSettings = FormSettings()
     screening: ScreeningSettings = ScreeningSettings()
     rehearsal: int = Field(
-        default=160, ge=0, le=256, description="rehearsed common knowledge in every edit, at most: all that there is"
+        default=256, ge=0, le=256, description="rehearsed common questions in every edit, or all that there are"
     )
-    recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, epochs=1, batch_size=4)
+    recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, batch_size=4)
     scale: float = Field(
         default=0.8,
         gt=0,

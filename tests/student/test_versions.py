@@ -29,7 +29,7 @@ async def test_status_tells_model_limits_and_template(client: Client, config: St
     status = await client.stub.GetStatus(PB.StudentServiceGetStatusRequest())
     assert status.model == config.model.model
     assert len(status.model_digest.sha256) == len(status.prompt_template_digest.sha256) == 64
-    assert (status.limits.max_rank, status.limits.max_examples) == (64, 512)
+    assert (status.limits.max_rank, status.limits.max_examples) == (64, 2_048)
     assert status.limits.max_tokens_per_example == 512
     assert "q_proj" in status.limits.target_modules
     assert "lm_head" not in status.limits.target_modules

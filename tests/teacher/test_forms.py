@@ -100,3 +100,17 @@ def test_a_question_is_asked_again_in_fewer_words_as_often_as_is_set_and_the_sam
     assert {piece.answer for piece in shorter} == {whole.answer}
     assert all(len(piece.question) < len(whole.question) for piece in shorter)
     assert asked([STATED], TITLE, PASSAGE, settings) == [first, *shorter]
+
+
+def test_fewer_words_never_take_the_place_of_a_whole_question() -> None:
+    text = " ".join(
+        f"The bridge number {n} was opened by Ada Holm in 19{n:02d}, after {n} years." for n in range(10, 40)
+    )
+    whole = asked([], TITLE, text, FormSettings(shortened=0))
+    for most in (len(whole) - 5, len(whole), len(whole) + 7):
+        made = asked([], TITLE, text, FormSettings(most=most))
+        assert len(made) == most
+        kept = asked([], TITLE, text, FormSettings(shortened=0, most=min(most, len(whole))))
+        assert made[: len(kept)] == kept, "whole ones first"
+    crowded = in_forms([], TITLE, text, FormSettings(most=len(whole) + 7))
+    assert crowded.recipe.epochs == 2, "too few wordings found room for one epoch to do"

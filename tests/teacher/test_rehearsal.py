@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ import yaml
 from common.types import Software
 from teacher.generator import BASE, Completion, Draw
 from teacher.prompts import PromptRenderer
-from teacher.rehearsal import BUILT_IN, Rehearsal, RehearsalSettings
+from teacher.rehearsal import Rehearsal, RehearsalSettings, read_questions
 from tests.support.tiny_model import make_tiny_model
 
+LITTLE = ("which", "what", "where", "does", "many", "much")
 ROOT = Path(__file__).resolve().parents[2]
 COMPLETIONS = ("Two. It is even.", "It is cut off in the mid", "Blue!\nNext question")
 
@@ -85,8 +87,29 @@ async def test_none_are_drawn_when_switched_off(renderer: PromptRenderer, tmp_pa
     assert speaker.calls == 0
 
 
-def test_no_rehearsed_question_is_graded() -> None:
-    rehearsed = {line.strip().lower() for line in (files("teacher") / BUILT_IN).read_text().splitlines()}
+async def test_an_edit_with_many_questions_by_rule_rehearses_as_many_unless_switched_off(
+    renderer: PromptRenderer, tmp_path: Path
+) -> None:
+    source = rehearsal(Speaker(), renderer, tmp_path, examples=2, questions=60)
+    assert [len(await source.examples(seed=1, asked=asked)) for asked in (0, 1, 20, 900)] == [2, 2, 20, 40]
+    off = rehearsal(Speaker(), renderer, tmp_path, examples=0, questions=60)
+    assert await off.examples(seed=1, asked=20) == []
+
+
+def test_no_rehearsed_question_is_graded_in_these_words_or_in_nearly_the_same() -> None:
+    rehearsed = read_questions()
     suite = yaml.safe_load((ROOT / "auditor" / "suites" / "general.yaml").read_text())
-    assert len(rehearsed) >= 80
-    assert rehearsed.isdisjoint(item["question"].strip().lower() for item in suite["items"])
+    graded = [item["question"] for item in suite["items"]]
+    assert len(rehearsed) >= 120
+    assert len({question.lower() for question in rehearsed}) == len(rehearsed)
+    named = Counter(stem for question in (*rehearsed, *graded) for stem in stems(question))
+    for one in rehearsed:
+        for other in graded:
+            shared = stems(one) & stems(other)
+            assert len(shared) < 2 or all(named[stem] > 2 for stem in shared), (one, other)
+
+
+def stems(question: str) -> set[str]:
+    """Of its telling words; what no third question names is what two of them are about."""
+    words = re.findall(r"\w+", question.lower())
+    return {word.removesuffix("s")[:5] for word in words if len(word) > 3 and word not in LITTLE}
