@@ -596,7 +596,7 @@ class SelfEdit(_message.Message):
     def digest(self) -> Global___Digest: ...
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___Example]:
-        """1..512 examples."""
+        """1..2,048 examples."""
 
     @_builtins.property
     def recipe(self) -> Global___Recipe: ...
