@@ -41,7 +41,12 @@ GOES_ON = "The same command goes on where it stopped."
 
 def bench_as_told(context: typer.Context) -> None:
     """Runs the benchmark of the command's name with the command's parameters. Raises Failure."""
-    execute(run_bench(asked(context)), interrupted="benchmark stopped; what is finished is kept", next_step=GOES_ON)
+    request = asked(context)
+    if request["plan"]:
+        stopped, then = "plan stopped; nothing was trained", "It reads the files and counts, which takes some seconds."
+    else:
+        stopped, then = "benchmark stopped; what is finished is kept", GOES_ON
+    execute(run_bench(request), interrupted=stopped, next_step=then)
 
 
 def asked(context: typer.Context) -> dict[str, Any]:
