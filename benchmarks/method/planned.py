@@ -181,7 +181,7 @@ def table_of(planned: Plan) -> str:
         "",
         *grid(["arm", "procedure", "updates", "tokens trained", "answers", "minutes"], rows),
         "",
-        f"About {planned.minutes} minutes if the model were SmolLM2-135M, on two cores: ten times the parameters take ten "
-        "times as long, a GPU far less. What is finished already is not done again.",
+        f"About {planned.minutes} minutes if the model were SmolLM2-135M, on two cores: ten times the parameters take "
+        "ten times as long, a GPU far less. What is finished already is not done again.",
     ]
     return "\n".join(lines)
