@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 from pydantic import Field
 
-from benchmarks.edit_forms import formed, pieces_of
+from benchmarks.edit_forms import examples_of, pieces_of
 from benchmarks.passages import RecordedEdits, read_edits
 from common.canonical import derive_seed, digest_bytes, digest_of
 from common.config import ServiceConfig, load_config
@@ -39,7 +39,7 @@ from common.types import MAX_EXAMPLES, Digest, Recipe, Sampling, TaskKind
 from teacher.backends.settings import TransformersSettings
 from teacher.backends.transformers_backend import TransformersGenerator
 from teacher.config import DEFAULT_MODEL
-from teacher.forms import FormSettings
+from teacher.forms import FormSettings, in_forms
 from teacher.generator import BASE
 from teacher.messages import EditOrigin, FailedProposal, Policy, PolicyList, ProposedEdit, ProposeRequest, TeacherStatus
 from teacher.pieces import Candidate
@@ -171,14 +171,15 @@ class RecordedTeacher(teacher_pb2_grpc.TeacherServiceServicer):
         kept, dropped = self._screened(completions, title, recorded.context)
         if not kept:
             return FailedProposal(index=index, reason="EMPTY_EDIT")
-        taught = formed(kept, title, recorded.context, self._config.forms)
+        taught = in_forms(kept, title, recorded.context, self._config.forms)
+        examples = examples_of(taught, title, recorded.context, self._config.forms)
         rehearsed = await self._rehearsal.examples(derive_seed(request.seed, index))
         edit = make_edit(
             kind=request.kind,
             document_id=request.context.document_id,
             revision=request.context.revision,
-            examples=[*taught[: MAX_EXAMPLES - len(rehearsed)], *rehearsed],
-            recipe=request.recipe.over(self._config.recipe),
+            examples=[*examples[: MAX_EXAMPLES - len(rehearsed)], *rehearsed],
+            recipe=request.recipe.over(self._config.recipe).over(taught.recipe),
         )
         origin = EditOrigin(
             model=self._config.author,
