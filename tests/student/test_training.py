@@ -202,7 +202,7 @@ async def test_an_edit_of_ten_thousand_examples_is_refused_by_field(client: Clie
     with pytest.raises(InvalidRequest) as refused, remote_errors():
         await client.train(request)
     assert [v.path for v in refused.value.violations] == ["candidates[0].edit.examples"]
-    assert "512" in refused.value.message
+    assert "2048" in refused.value.message
     assert (await client.trained()).version
 
 
