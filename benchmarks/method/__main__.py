@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def carry_out(asked: Asked) -> None:
     """Raises SealError; InvalidConfig before anything is trained."""
+    if asked.plan:
+        sys.stderr.write("Counting; nothing is trained.\n")  # the imports take seconds
+        sys.stderr.flush()
     from benchmarks.method import planned, runs
 
     if asked.plan:

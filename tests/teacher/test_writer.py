@@ -71,7 +71,7 @@ async def written(renderer: PromptRenderer, variant: str, text: str, **settings:
 PASSAGE = passage_examples(context(), 6_000)
 
 
-async def test_statements_come_with_the_document_and_with_questions(renderer: PromptRenderer) -> None:
+async def test_statements_come_as_questions_and_also_plain_if_that_is_set(renderer: PromptRenderer) -> None:
     edit = await written(renderer, "implications", "\n".join(LINES), forms=FormSettings(plain=True))
     texts = [example.text for example in edit.examples if example.text is not None]
     assert texts == [f"{TITLE}\n{LINES[0]}", f"{TITLE}\n{LINES[1]}", f"{TITLE}\n{TEXT}"]
