@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from benchmarks.method.continual_settings import CHAINS, REFERENCE
 from benchmarks.method.settings import IN_CONTEXT, PASSAGE, UNEDITED, BenchSettings
 from common.config import resolve
+from common.errors import InvalidConfig
 from common.settings import Config
 
 SettingsT = TypeVar("SettingsT", bound=BenchSettings)
@@ -67,7 +68,10 @@ def _leaves(path: str, value: object) -> Iterator[Option]:
 
 
 def implied(asked: Asked) -> list[Option]:
-    """Arms that do without recorded edits where there are none; chains of the procedures that were asked for."""
+    """Arms that do without recorded edits where there are none; chains of the procedures that were asked for.
+
+    Raises InvalidConfig for a chain of a procedure that was not.
+    """
     told = {key: value for _, key, value in asked.options}
     told |= dict.fromkeys((setting.partition("=")[0] for setting in asked.settings), None)
     continual = asked.bench == "continual"
@@ -75,8 +79,15 @@ def implied(asked: Asked) -> list[Option]:
     if not told.keys() & {"arms", "edits"}:
         found.append(("--arms", "arms", [UNEDITED, PASSAGE] if continual else [UNEDITED, IN_CONTEXT, PASSAGE]))
     procedures = told.get("procedures")
-    if continual and isinstance(procedures, list) and "chains" not in told:
-        found.append(("--procedure", "chains", [chain for chain in CHAINS if _procedure(chain) in procedures]))
+    if continual and isinstance(procedures, list):
+        chains = told.get("chains")
+        if "chains" not in told:
+            found.append(("--procedure", "chains", [chain for chain in CHAINS if _procedure(chain) in procedures]))
+        for chain in chains if isinstance(chains, list) else []:
+            if chain in CHAINS and _procedure(chain) not in procedures:
+                raise InvalidConfig(
+                    f"--chain: {chain} is of the {_procedure(chain)} procedure, which --procedure leaves out"
+                )
     return found
 
 

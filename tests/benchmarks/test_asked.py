@@ -75,6 +75,14 @@ def test_a_procedure_of_sequences_means_its_chains(procedures: list[str], chains
     assert settings_of(chosen, ContinualSettings).chains == chains
 
 
+def test_a_chain_of_the_other_procedure_is_refused() -> None:
+    told = [("--chain", "chains", ["bare", "reference"]), ("--procedure", "procedures", ["seal"])]
+    with pytest.raises(InvalidConfig, match="--chain: reference is of the reference procedure"):
+        settings_of(asked(*told, bench="continual"), ContinualSettings)
+    both = [told[0], ("--procedure", "procedures", ["seal", "reference"])]
+    assert settings_of(asked(*both, bench="continual"), ContinualSettings).chains == ("bare", "reference")
+
+
 @pytest.mark.parametrize(
     ("option", "setting", "said"),
     [
