@@ -23,8 +23,14 @@ from teacher.generator import BASE, Generator
 from teacher.messages import ActivePolicy, Policy, SetPolicyRequest
 from teacher.store import read_record, write_record
 
+FOLDER = "policies"
 MANIFEST_FILE = "manifest.json"
 REMEMBERED_CHOICES = 256
+
+
+def is_stored(root: Path, version: str) -> bool:
+    """Whether a teacher whose store is `root` could write with a version; creates nothing."""
+    return version == BASE or (root / FOLDER / version / WEIGHTS_FILE).is_file()
 
 
 class Manifest(Domain):
@@ -57,7 +63,7 @@ class Policies:
     """Policies under `root`/policies, and which of them `generator` writes with."""
 
     def __init__(self, root: Path, generator: Generator) -> None:
-        self.folders = AdapterFolders(root / "policies")
+        self.folders = AdapterFolders(root / FOLDER)
         self._active_file = root / "active.json"
         self._generator = generator
         self._verified: set[str] = set()

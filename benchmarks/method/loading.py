@@ -12,6 +12,7 @@ from benchmarks.passages import Passage, RecordedEdits, read_edits, read_passage
 from common.errors import InvalidConfig
 from common.models.digest import base_digest
 from common.models.resolve import resolve_model
+from teacher.policies import is_stored
 from teacher.variants import VARIANTS
 
 
@@ -56,8 +57,16 @@ def _check_own(settings: BenchSettings) -> None:
     for variant in own:
         if variant not in VARIANTS:
             raise InvalidConfig(f"{OWN}{variant}: no such prompt variant; known are {', '.join(VARIANTS)}")
-    if own or any(arm.startswith(POLICY) for arm in settings.arms):
-        teacher_config(settings)
+    policies = [arm.removeprefix(POLICY) for arm in settings.arms if arm.startswith(POLICY)]
+    if not own and not policies:
+        return
+    store = teacher_config(settings).store
+    for policy in policies:
+        if not is_stored(store, policy):
+            raise InvalidConfig(
+                f"{POLICY}{policy}: the teacher's store {store} has no such policy; name it by its whole digest, "
+                "and the store by `store` in the file of --teacher"
+            )
 
 
 def grouped(settings: BenchSettings, loaded: Loaded, together: int) -> list[tuple[Passage, ...]]:

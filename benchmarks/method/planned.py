@@ -181,11 +181,12 @@ def table_of(planned: Plan) -> str:
         "",
         *grid(["arm", "procedure", "updates", "tokens trained", "answers", "minutes"], rows),
         "",
-        f"{_about(planned.minutes)} if the model were SmolLM2-135M, on two cores: ten times the parameters take "
+        f"{_about(planned)} if the model were SmolLM2-135M, on two cores: ten times the parameters take "
         "ten times as long, a GPU far less. What is finished already is not done again.",
     ]
     return "\n".join(lines)
 
 
-def _about(minutes: int) -> str:
-    return f"About {minutes} minutes" if minutes > 1 else "A minute at most"
+def _about(planned: Plan) -> str:
+    unwritten = ", and what is yet to be written," if any(part.tokens is None for part in planned.parts) else ""
+    return (f"About {planned.minutes} minutes" if planned.minutes > 1 else "A minute at most") + unwritten

@@ -41,6 +41,7 @@ def test_a_wrong_file_is_refused_by_file_and_field(tmp_path: Path, content: obje
     [
         ({"arms": ["own:rewrite", "own:unheard"]}, "own:unheard: no such prompt variant"),
         ({"arms": ["own:rewrite"], "teacher": "missing.yaml"}, "missing.yaml: No such file"),
+        ({"arms": ["policy:0ddba11"]}, "policy:0ddba11: the teacher's store .* has no such policy"),
         ({"count": 2}, "has 1 passages; 2 are asked for"),
     ],
 )

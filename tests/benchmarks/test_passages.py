@@ -12,6 +12,7 @@ import pytest
 from benchmarks.method import passages
 from benchmarks.method.figures import tabled
 from benchmarks.method.loading import Loaded, load
+from benchmarks.method.planned import plan, table_of
 from benchmarks.method.results import Answered, ArmFigures, Table
 from benchmarks.method.settings import BenchSettings, PublishedProcedure, SealProcedure
 from benchmarks.method.versions import Trained, Training
@@ -90,6 +91,21 @@ def test_every_arm_is_asked_all_questions_under_both_procedures(settings: BenchS
     assert {one.questions for one in table.arms} == {6}
     assert arm(table, "recorded", "seal").tokens > arm(table, "in-context").tokens == 0
     assert [one.arm for one in table.differences] == ["passage", "recorded"]
+
+
+def test_a_plan_counts_what_is_trained(settings: BenchSettings) -> None:
+    planned, table = plan(settings, 1), passages.run(settings)
+    assert [(part.arm, part.procedure) for part in planned.parts] == [(one.arm, one.procedure) for one in table.arms]
+    for part, trained in zip(planned.parts, table.arms, strict=True):
+        # Of ours it also counts what a template writes after an answer, which this model reads byte by byte.
+        assert trained.tokens <= (part.tokens or 0) <= trained.tokens * (1.3 if part.procedure == "seal" else 1)
+    assert f"About {planned.minutes} minutes if" in table_of(planned)
+
+
+def test_a_plan_says_what_is_yet_to_be_written(settings: BenchSettings) -> None:
+    unwritten = table_of(plan(settings.model_copy(update={"arms": ("own:rewrite",)}), 1))
+    assert "A minute at most, and what is yet to be written, if" in unwritten
+    assert "| own:rewrite | seal      |       3 |      unwritten |       6 |       ? |" in unwritten
 
 
 def test_several_passages_at_once_are_one_update(settings: BenchSettings) -> None:
