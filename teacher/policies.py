@@ -63,6 +63,7 @@ class Policies:
     """Policies under `root`/policies, and which of them `generator` writes with."""
 
     def __init__(self, root: Path, generator: Generator) -> None:
+        self._root = root
         self.folders = AdapterFolders(root / FOLDER)
         self._active_file = root / "active.json"
         self._generator = generator
@@ -83,7 +84,7 @@ class Policies:
 
     def check(self, version: str) -> None:
         """Raises NotFound when a version is neither the base nor in the store."""
-        if version != BASE and not self.folders.has(version):
+        if not is_stored(self._root, version):
             raise NotFound(f"policy {version} is not in the store", ids={"policy_version": version})
 
     async def ensure_loaded(self, version: str) -> None:
