@@ -35,11 +35,12 @@ def materials_of(settings: BenchSettings, arm: str, loaded: Loaded) -> dict[str,
 
 
 def _own(settings: BenchSettings, passage: Passage, edit: SelfEdit) -> Material:
-    examples, suited = our_reading(edit, passage.title, passage.context, settings.seal.forms)
+    read = our_reading(edit, passage.title, passage.context, settings.seal.forms)
     return Material(
         passage=passage.key,
         documents=tuple(published_documents(edit, passage.title, passage.context)),
-        examples=tuple(examples),
+        examples=tuple(read.examples),
+        as_written=read.as_written,
         recipe=edit.recipe,
-        suited=suited,
+        suited=read.suited,
     )

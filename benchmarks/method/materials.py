@@ -8,6 +8,7 @@ of one passage or of several at once.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -39,12 +40,14 @@ LONGEST_TEXT = 16_384  # characters of an example; a row of the published proced
 class Material(Domain):
     """One edit of one passage. documents: as published; examples: ours, without what is rehearsed.
 
-    recipe: the edit's own; suited: what suits its forms, where neither the edit nor the settings say.
+    as_written: written questions, in no form of ours; recipe: the edit's own; suited: what suits its forms, where
+    neither the edit nor the settings say.
     """
 
     passage: str
     documents: tuple[str, ...] = Field(min_length=1)
     examples: tuple[Example, ...] = Field(min_length=1)
+    as_written: bool = False
     recipe: Recipe = Recipe()
     suited: Recipe = Recipe()
 
@@ -84,8 +87,7 @@ def training_of(
     parent: str = BASE,
 ) -> Training:
     """One update of everything in `materials`. Its seed derives from the passages' names alone."""
-    keys = [material.passage for material in materials]
-    seed = derive_seed("bench", settings.seed, *keys)
+    seed = derive_seed("bench", settings.seed, *(material.passage for material in materials))
     if procedure == "reference":
         return Training(
             base=base,
@@ -98,7 +100,10 @@ def training_of(
             parent=parent,
         )
     examples = [example for material in materials for example in material.examples]
-    examples += [example for key in keys for example in rehearse(derive_seed("bench-rehearsal", settings.seed, key))]
+    for material in materials:
+        most = settings.seal.rehearsal_as_written if material.as_written else settings.seal.rehearsal
+        if most:
+            examples += rehearse(derive_seed("bench-rehearsal", settings.seed, material.passage))[:most]
     # What an example is grounded in changes nothing that is trained, and each is trained on once.
     once = {digest_of(e).sha256: e for e in (example.model_copy(update={"grounding": ""}) for example in examples)}
     recipe = materials[0].recipe.over(settings.seal.recipe).over(materials[0].suited).over(DEFAULT_RECIPE)
@@ -106,7 +111,10 @@ def training_of(
 
 
 def rehearsal(settings: BenchSettings, folder: Path) -> Rehearse:
-    """The base model's own answers to common questions, as the teacher mixes them in; drawn once, kept in `folder`."""
+    """The base model's own answers to common questions, as the teacher mixes them in; drawn once, kept in `folder`.
+
+    All of them, in the order in which an update of this seed takes them. Nothing is drawn before it is asked for.
+    """
     model = settings.model
     weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
     asked = RehearsalSettings(examples=ALL_REHEARSED, system_prompt=model.system_prompt)
@@ -125,11 +133,12 @@ def rehearsal(settings: BenchSettings, folder: Path) -> Rehearse:
         finally:
             await generator.close()
 
-    known = asyncio.run(everything()) if settings.seal.rehearsal else []
+    @functools.cache
+    def known() -> list[Example]:
+        return asyncio.run(everything())
 
     def drawn(seed: int) -> list[Example]:
-        ranked = sorted(known, key=lambda example: derive_seed("rehearsal", seed, example.texts[0]))
-        return ranked[: settings.seal.rehearsal]
+        return sorted(known(), key=lambda example: derive_seed("rehearsal", seed, example.texts[0]))
 
     return drawn
 

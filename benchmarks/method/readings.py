@@ -8,6 +8,7 @@ from, and rehearsed common knowledge comes from nowhere (teacher/rehearsal.py). 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from benchmarks.edit_forms import MAX_DOCUMENTS, examples_of
 from common.prompting import ask
@@ -16,14 +17,21 @@ from teacher.forms import FormSettings, in_forms
 from teacher.pieces import Candidate, Question, Statement
 
 
-def our_reading(edit: SelfEdit, title: str, context: str, forms: FormSettings) -> tuple[list[Example], Recipe]:
-    """What our procedure trains, before rehearsal, and the recipe that suits it: statements in the forms that are set;
-    written questions, and a passage without either, as they are."""
+class Reading(NamedTuple):
+    """What our procedure trains, before rehearsal, and the recipe that suits it. as_written: in no form of ours."""
+
+    examples: Sequence[Example]
+    suited: Recipe
+    as_written: bool
+
+
+def our_reading(edit: SelfEdit, title: str, context: str, forms: FormSettings) -> Reading:
+    """Statements in the forms that are set; written questions, and a passage without either, as they are."""
     written = pieces(edit, title)
     if any(isinstance(piece, Statement) for piece in written):
         taught = in_forms(written, title, context, forms)
-        return examples_of(taught, title, context, forms), taught.recipe
-    return [example for example in edit.examples if example.grounding], Recipe()
+        return Reading(examples_of(taught, title, context, forms), taught.recipe, as_written=False)
+    return Reading([example for example in edit.examples if example.grounding], Recipe(), as_written=True)
 
 
 def published_documents(edit: SelfEdit, title: str, context: str) -> list[str]:

@@ -14,6 +14,7 @@ from common.prompting import SYSTEM_PROMPT
 from common.types import Recipe
 from student.config import DEFAULT_MODEL
 from teacher.forms import FormSettings
+from teacher.rehearsal import RehearsalSettings
 from teacher.screening import ScreeningSettings
 
 Procedure = Literal["seal", "reference"]
@@ -31,6 +32,12 @@ class SealProcedure(Config):
     screening: ScreeningSettings = ScreeningSettings()
     rehearsal: int = Field(
         default=256, ge=0, le=256, description="rehearsed common questions in every edit, or all that there are"
+    )
+    rehearsal_as_written: int = Field(
+        default=RehearsalSettings().examples,
+        ge=0,
+        le=256,
+        description="of an edit of written questions, taught as they are for several epochs: as the teacher does",
     )
     recipe: Recipe = Recipe(rank=32, alpha=64, learning_rate=1e-3, batch_size=4)
     scale: float = Field(

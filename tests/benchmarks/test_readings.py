@@ -53,11 +53,12 @@ def test_the_published_reading_has_every_piece_under_the_title_and_the_passage_l
 
 def test_our_reading_asks_what_is_stated_and_leaves_written_questions_as_they_are() -> None:
     forms = FormSettings(per_statement=1, per_sentence=1, shortened=0)
-    asked, recipe = our_reading(edit_of([example_of(STATED, TITLE), *PASSAGE]), TITLE, TEXT, forms)
+    asked, suited, as_written = our_reading(edit_of([example_of(STATED, TITLE), *PASSAGE]), TITLE, TEXT, forms)
     assert asked
-    assert recipe.epochs == 2, "few wordings of each"
+    assert suited.epochs == 2, "few wordings of each"
+    assert not as_written
     assert all(example.conversation is not None for example in asked)
     assert any("1902" in example.texts[1] for example in asked)
     written = [example_of(WRITTEN, TITLE), *PASSAGE]
-    assert our_reading(edit_of(written), TITLE, TEXT, forms) == (written, Recipe())
-    assert our_reading(edit_of(PASSAGE), TITLE, TEXT, forms) == (PASSAGE, Recipe())
+    assert our_reading(edit_of(written), TITLE, TEXT, forms) == (written, Recipe(), True)
+    assert our_reading(edit_of(PASSAGE), TITLE, TEXT, forms) == (PASSAGE, Recipe(), True)

@@ -134,7 +134,7 @@ class Fuzzer:
         self._rpcs = rpcs_of(tuple(targets))
         self._weights = [SELDOM.get(rpc.name, 1.0) for rpc in self._rpcs]
 
-    async def run(self, requests: int, workers: int = 8, tell: Callable[[int], None] = lambda _: None) -> None:
+    async def run(self, requests: int, workers: int, tell: Callable[[int], None] = lambda _: None) -> None:
         """Sends so many requests from several workers; each draws from a seed of its own."""
         numbers = iter(range(requests))
         await asyncio.gather(*(self._work(numbers, worker, tell) for worker in range(workers)))

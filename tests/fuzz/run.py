@@ -13,6 +13,7 @@ from tests.support.children import Child
 
 SERVICES = ("teacher", "student", "auditor")
 DEADLINE_SECONDS = 30.0
+WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,12 @@ async def fuzz(
     seed: int = 0,
     services: tuple[str, ...] = SERVICES,
     deadline: float = DEADLINE_SECONDS,
+    workers: int = WORKERS,
     tell: Callable[[int], None] = lambda _: None,
     stand_ins: dict[str, str] | None = None,
 ) -> Outcome:
-    """Works in `folder`, which is there. `stand_ins` names other children for services: the planted offenders."""
+    """Works in `folder`, which is there; `workers` send side by side. `stand_ins` names other children for services:
+    the planted offenders."""
     async with AsyncExitStack() as stack:
         peers: tuple[str, ...] = ()
         if "auditor" in services:
@@ -53,7 +56,7 @@ async def fuzz(
             stack.push_async_callback(_end, targets[name])
         before = {name: target.child.rss_mib() for name, target in targets.items()}
         findings = Findings(folder / "findings")
-        await Fuzzer(targets, findings, seed=seed, deadline=deadline).run(requests, tell=tell)
+        await Fuzzer(targets, findings, seed=seed, deadline=deadline).run(requests, workers, tell)
         growth = {name: round(target.child.rss_mib() - before[name], 1) for name, target in targets.items()}
     return Outcome(findings, growth)
 
