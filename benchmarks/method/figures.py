@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 from auditor.graders.lexical import contains, f1, grade
 from auditor.tasks import EvaluationItem
 from benchmarks.method.loading import Loaded
-from benchmarks.method.results import CONTAINS, GRADERS, Answered, ArmFigures, Difference, Figure, Table
-from benchmarks.method.settings import UNEDITED, BenchSettings, told
+from benchmarks.method.results import CONTAINS, GRADERS, Answered, ArmFigures, Comparison, Difference, Figure, Table
+from benchmarks.method.settings import IN_CONTEXT, UNEDITED, BenchSettings, told
 from benchmarks.method.statistics import interval_of_mean, paired
 from benchmarks.passages import Passage
 from common.canonical import digest_of
@@ -34,6 +35,7 @@ def tabled(
         titles=tuple(passage.title for passage in loaded.passages),
         arms=tuple(arms),
         differences=tuple(differences(settings, loaded, answered)),
+        comparisons=tuple(comparisons(settings, loaded, answered)),
         answered=dict(answered),
     )
 
@@ -68,9 +70,7 @@ def arm_figures(
         passages=len(passages),
         questions=len(moved),
         accuracy={grader: interval_of_mean(own[grader], settings.seed) for grader in GRADERS},
-        gain={}
-        if arm == UNEDITED
-        else {grader: interval_of_mean(paired(own[grader], before[grader]), settings.seed) for grader in GRADERS},
+        gain={} if arm == UNEDITED else _less(settings, loaded, found, unedited),
         empty=sum(is_empty(text) for one in found for text in one.answers),
         right_to_wrong=sum(value < 0 for value in moved),
         wrong_to_right=sum(value > 0 for value in moved),
@@ -92,16 +92,7 @@ def differences(
     return [
         Difference(
             arm=arm,
-            accuracy={
-                grader: interval_of_mean(
-                    paired(
-                        marks(loaded.passages, answered[f"{arm}/seal"], grader),
-                        marks(loaded.passages, answered[f"{arm}/reference"], grader),
-                    ),
-                    settings.seed,
-                )
-                for grader in GRADERS
-            },
+            accuracy=_less(settings, loaded, answered[f"{arm}/seal"], answered[f"{arm}/reference"]),
             lost_share=(
                 _lost_share(loaded, answered[f"{arm}/seal"]),
                 _lost_share(loaded, answered[f"{arm}/reference"]),
@@ -111,6 +102,37 @@ def differences(
         for arm in both
         if f"{arm}/reference" in answered
     ]
+
+
+def comparisons(
+    settings: BenchSettings, loaded: Loaded, answered: Mapping[str, tuple[Answered, ...]]
+) -> list[Comparison]:
+    """Of all arms but the unedited, which gains are over, two by two within a procedure: what a teacher adds to the
+    passage alone, and an update to the passage in the prompt."""
+    found = []
+    for procedure in settings.procedures:
+        arms = [name for name in answered if name == IN_CONTEXT or name.endswith(f"/{procedure}")]
+        for earlier, later in combinations(arms, 2):
+            found.append(
+                Comparison(
+                    procedure=procedure,
+                    arm=later.partition("/")[0],
+                    less=earlier.partition("/")[0],
+                    accuracy=_less(settings, loaded, answered[later], answered[earlier]),
+                )
+            )
+    return found
+
+
+def _less(
+    settings: BenchSettings, loaded: Loaded, found: Sequence[Answered], other: Sequence[Answered]
+) -> dict[str, Figure]:
+    """By grader, paired by question."""
+    passages = loaded.passages
+    return {
+        grader: interval_of_mean(paired(marks(passages, found, grader), marks(passages, other, grader)), settings.seed)
+        for grader in GRADERS
+    }
 
 
 def _counted(loaded: Loaded, one: Answered) -> dict[int, str]:

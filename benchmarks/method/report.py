@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.method.results import CONTAINS, GRADERS, TOKEN_F1, ArmFigures, Difference, Figure, Table
+from benchmarks.method.results import CONTAINS, GRADERS, TOKEN_F1, ArmFigures, Comparison, Difference, Figure, Table
 
 NAMES = {CONTAINS: "contains", TOKEN_F1: "token F1"}
 NOTHING = "-"
@@ -75,6 +75,11 @@ def _lines(table: Table) -> Iterator[str]:
         yield "Ours less the published procedure, on the same edits, in points, paired by question."
         yield ""
         yield from _differences(table.differences)
+    if table.comparisons:
+        yield ""
+        yield "Arm less arm by the same procedure, in points, paired by question."
+        yield ""
+        yield from _comparisons(table.comparisons)
     if any(arm.with_fallback for arm in table.arms):
         yield ""
         yield "With the parent version's answer in place of an empty one, labelled as the parent's."
@@ -138,6 +143,14 @@ def _differences(differences: Sequence[Difference]) -> Iterator[str]:
         for one in differences
     ]
     return grid(head, rows, words=1)
+
+
+def _comparisons(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    head = ["procedure", "arm", "less", *(NAMES[grader] for grader in GRADERS)]
+    rows = [
+        [one.procedure, one.arm, one.less, *(change(one.accuracy[grader]) for grader in GRADERS)] for one in comparisons
+    ]
+    return grid(head, rows, words=3)
 
 
 def _fallback(arms: Sequence[ArmFigures]) -> Iterator[str]:

@@ -73,6 +73,15 @@ class Difference(Domain):
     lost: Figure | None = None
 
 
+class Comparison(Domain):
+    """One arm less another, both under the same procedure or without one, paired by question."""
+
+    procedure: str
+    arm: str
+    less: str
+    accuracy: dict[str, Figure]
+
+
 class Table(Domain):
     """passages or corpus: everything in one file. together: passages an update; `answered` are by "arm/procedure"."""
 
@@ -85,4 +94,5 @@ class Table(Domain):
     titles: tuple[str, ...]
     arms: tuple[ArmFigures, ...]
     differences: tuple[Difference, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
     answered: dict[str, tuple[Answered, ...]] = Field(default={}, description="what everything above is made of")

@@ -91,6 +91,11 @@ def test_every_arm_is_asked_all_questions_under_both_procedures(settings: BenchS
     assert {one.questions for one in table.arms} == {6}
     assert arm(table, "recorded", "seal").tokens > arm(table, "in-context").tokens == 0
     assert [one.arm for one in table.differences] == ["passage", "recorded"]
+    assert [(one.procedure, one.arm, one.less) for one in table.comparisons] == [
+        (procedure, arm, less)
+        for procedure in ("seal", "reference")
+        for less, arm in (("in-context", "passage"), ("in-context", "recorded"), ("passage", "recorded"))
+    ]
 
 
 def test_a_plan_counts_what_is_trained(settings: BenchSettings) -> None:

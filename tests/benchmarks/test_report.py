@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.method.pictures import picture
 from benchmarks.method.report import report
-from benchmarks.method.results import ArmFigures, Difference, Figure, Table
+from benchmarks.method.results import ArmFigures, Comparison, Difference, Figure, Table
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -56,6 +56,9 @@ def table() -> Table:
                 arm="recorded", accuracy=both(0.25, 0.05, 0.45), lost_share=(0.05, 0.25), lost=figure(-0.2, -0.3, -0.1)
             ),
         ),
+        comparisons=(
+            Comparison(procedure="seal", arm="recorded", less="in-context", accuracy=both(-0.45, -0.6, -0.3)),
+        ),
     )
 
 
@@ -94,6 +97,11 @@ def test_the_difference_is_ours_less_the_published(table: Table) -> None:
     assert row[1:] == ["+25.0 [+5.0, +45.0]", "+12.5 [+2.5, +22.5]", "5.0", "25.0", "-20.0 [-30.0, -10.0]"]
 
 
+def test_arms_are_compared_with_each_other(table: Table) -> None:
+    (row,) = rows(report(table), "seal", "recorded")
+    assert row[2:] == ["in-context", "-45.0 [-60.0, -30.0]", "-22.5 [-30.0, -15.0]"]
+
+
 def test_without_both_procedures_nothing_is_compared(table: Table) -> None:
     assert "published" in report(table)
     assert "published" not in report(table.model_copy(update={"differences": ()}))
@@ -109,7 +117,7 @@ def test_answers_of_the_parent_are_counted_only_where_they_were_asked_for(table:
 
 def test_tables_are_even_so_that_a_terminal_shows_them_as_they_are(table: Table) -> None:
     blocks = [block.splitlines() for block in report(table).split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert all(len({len(line) for line in block}) == 1 for block in blocks)
 
 
