@@ -44,10 +44,15 @@ def run(settings: ContinualSettings) -> ContinualTable:
     for number, (turn, outcome) in enumerate(each(settings, played, turns), start=1):
         found[turn.chain, turn.order] = outcome
         say(f"{number} of {len(turns)}: {_said(outcome)} ({time.monotonic() - begun:.0f} s)")
-    return tabled(settings, loaded, found)
+    return tabled(settings, loaded, sequences, found)
 
 
-def tabled(settings: ContinualSettings, loaded: Loaded, found: Mapping[tuple[str, int], Played]) -> ContinualTable:
+def tabled(
+    settings: ContinualSettings,
+    loaded: Loaded,
+    sequences: Sequence[Sequence[Passage]],
+    found: Mapping[tuple[str, int], Played],
+) -> ContinualTable:
     by_chain: dict[str, list[Played]] = {
         chain: [found[chain, order] for order in range(settings.sequences)] for chain in settings.chains
     }
@@ -56,6 +61,8 @@ def tabled(settings: ContinualSettings, loaded: Loaded, found: Mapping[tuple[str
         base=loaded.base,
         data=digest_of([passage.model_dump(mode="json") for passage in loaded.passages]).sha256,
         settings=told(settings),
+        judged=sum(len(settings.judged(passage)) for sequence in sequences for passage in sequence),
+        uncounted=tuple(sorted(loaded.rehearsed)),
         chains=tuple(chain_figures(chain, outcomes, settings.seed) for chain, outcomes in by_chain.items()),
         differences=differences(by_chain, settings.seed),
         sequences=tuple(outcome for outcomes in by_chain.values() for outcome in outcomes),
@@ -82,7 +89,8 @@ def trainings_of(
 def turns_of(
     settings: ContinualSettings, sequences: Sequence[tuple[Passage, ...]], trainings: Trainings, loaded: Loaded
 ) -> Iterator[Turn]:
-    """As many sequences at once as there are processes, and chain by chain: two that share a training do not meet."""
+    """As many sequences at once as there are processes, and chain by chain, so that chains of one sequence, which share
+    trainings, seldom meet: where there are more processes than sequences they do, and both train the same."""
     pool = _pool(settings, loaded)
     at_once = size(settings, len(sequences))
     for first in range(0, len(sequences), at_once):
@@ -101,9 +109,9 @@ def turn_of(
     loaded: Loaded,
     pool: Sequence[int],
 ) -> Turn:
-    """pool: anchors that the base has right; every chain is asked the same of them, and the gate others."""
+    """pool: anchors that the base has right. Every chain is asked the same anchors and questions, the gate others."""
     reported = anchors.drawn(pool, settings.anchors_asked, settings.seed, f"sequence {order}")
-    rest = [place for place in pool if place not in reported]
+    rest = [place for place in pool if place not in reported and place not in loaded.rehearsed]
     return Turn(
         chain=chain,
         order=order,
@@ -112,6 +120,7 @@ def turn_of(
         tokens=settings.answer_tokens,
         replay_share=settings.replay_share if "replay" in chain else 0.0,
         gate=settings.gate if "gate" in chain else None,
+        judged=tuple(map(settings.judged, passages)),
         items=loaded.anchors,
         gated=anchors.drawn(rest, settings.gate.anchors, settings.seed, f"gate of sequence {order}"),
         reported=reported,
@@ -125,7 +134,7 @@ def procedure_of(chain: Chain) -> Procedure:
 
 def _pool(settings: ContinualSettings, loaded: Loaded) -> tuple[int, ...]:
     """Anchors that the base has right, where any are asked."""
-    gated = settings.gate.anchors if any("gate" in chain for chain in settings.chains) else 0
+    gated = settings.gate.anchors if settings.gated else 0
     if not settings.anchors_asked + gated:
         return ()
     ((_, pool),) = each(settings, found_anchors, [loaded.anchors])

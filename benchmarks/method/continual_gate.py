@@ -53,12 +53,14 @@ class Decided:
 
 @dataclass(frozen=True)
 class Exam:
-    """What a gate asks: all passages of a sequence, and the anchors at the places `asked`.
+    """What a gate asks: of each passage of a sequence the questions at the places `judged`, and the anchors at those
+    `asked`.
 
     tokens: of an answer about a passage, at most.
     """
 
     passages: Sequence[Passage]
+    judged: Sequence[Sequence[int]]
     items: Sequence[EvaluationItem]
     asked: Sequence[int]
     tokens: int
@@ -92,18 +94,22 @@ class Judge:
         own = own_gate(before[place].score, after[place].score)
         if not own.passed:
             return [own]
-        groups = [(f"{EARLIER}/{self._exam.passages[i].key}", before[i], after[i]) for i in earlier]
+        asked = [i for i in earlier if self._exam.judged[i]]
+        groups = [(f"{EARLIER}/{self._exam.passages[i].key}", before[i], after[i]) for i in asked]
         if self._exam.asked:
             groups.insert(0, ("anchors", self._anchors(BASE), self._anchors(adapter)))
         return [own, retention_gate(groups, self._settings.max_drop, self._settings.level, scale)]
 
     def _marked(self, adapter: str) -> list[Marked]:
-        """Of each passage of the sequence."""
-        said = iter(answers(self._workshop, adapter, self._exam.passages, self._exam.tokens))
-        return [
-            marked(Group(Split.RETENTION, passage.items(), topic=passage.title, task_id=passage.key), next(said))
-            for passage in self._exam.passages
-        ]
+        """Of each passage of the sequence. All questions are asked, as for the matrix, and those judged are marked."""
+        exam = self._exam
+        said = answers(self._workshop, adapter, exam.passages, exam.tokens)
+        found = []
+        for passage, texts, places in zip(exam.passages, said, exam.judged, strict=True):
+            items = tuple(passage.items()[place] for place in places)
+            group = Group(Split.RETENTION, items, topic=passage.title, task_id=passage.key)
+            found.append(marked(group, [texts[place] for place in places]))
+        return found
 
     def _anchors(self, adapter: str) -> Marked:
         group = Group(Split.RETENTION, tuple(self._exam.items[place] for place in self._exam.asked), suite_id="anchors")

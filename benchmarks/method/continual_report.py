@@ -22,6 +22,7 @@ def _lines(table: ContinualTable) -> Iterator[str]:
     length = first.edits // first.sequences
     yield f"{table.model}: {first.sequences} sequences of {length} passages, {first.questions} questions"
     yield f"unedited: {between(first.figures['unedited_mean'])} per cent right"
+    yield from _noise(table)
     yield ""
     yield "Questions right by contains, per cent [95 % interval]; changes in points. Forgotten: right after a passage's"
     yield "edit less right at the end; gain: at the end less unedited."
@@ -38,6 +39,15 @@ def _lines(table: ContinualTable) -> Iterator[str]:
         yield "Less the published procedure, passage by passage, in points."
         yield ""
         yield from _differences(table.differences)
+
+
+def _noise(table: ContinualTable) -> Iterator[str]:
+    """What the intervals do not say, and what is counted."""
+    sequences = table.chains[0].sequences
+    yield "Intervals come from passages drawn again. Those of a sequence stand and fall with the same versions, and of"
+    yield f"sequences there {'is 1' if sequences == 1 else f'are {sequences}'}: they are too narrow."
+    if table.judged:
+        yield f"Gates decided by {table.judged} further questions about these passages, which no figure counts."
 
 
 def _figures(chains: Sequence[ChainFigures]) -> Iterator[str]:

@@ -55,13 +55,17 @@ class ChainFigures(Domain):
 
 
 class ContinualTable(Domain):
-    """Everything in one file. differences: each chain less the published one, passage by passage, by figure."""
+    """Everything in one file. differences: each chain less the published one, passage by passage, by figure; judged:
+    questions that gates ask, and that none of the figures counts; uncounted: anchors that our procedure rehearses, by
+    their places."""
 
     bench: str = "continual"
     model: str
     base: Sha256
     data: Sha256
     settings: dict[str, object]
+    judged: int = 0
+    uncounted: tuple[int, ...] = ()
     chains: tuple[ChainFigures, ...]
     differences: dict[str, dict[str, Figure]] = Field(default={})
     sequences: tuple[Played, ...]

@@ -30,7 +30,16 @@ class GateSettings(Config):
     max_drop: float = Field(default=0.5, ge=0, le=1, description="as RetentionSettings.max_drop")
     level: float = Field(default=0.1, gt=0, lt=1, description="of the bound's one-sided test")
     min_scale: float = Field(default=0.5, gt=0, le=1, description="no smaller part of an update is tried; 1: none is")
-    anchors: int = Field(default=30, ge=0, description="that the gate asks; none of them is among those reported")
+    anchors: int = Field(
+        default=30, ge=0, description="that the gate asks; none of them is reported, and nothing was trained on any"
+    )
+    questions: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="share of a passage's questions that the gate asks; where a chain has a gate, of all chains the "
+        "others alone are reported: what a gate keeps is chosen by what it asks",
+    )
 
 
 class ContinualSettings(BenchSettings):
@@ -51,6 +60,19 @@ class ContinualSettings(BenchSettings):
     @classmethod
     def _each_once(cls, chains: tuple[Chain, ...]) -> tuple[Chain, ...]:
         return tuple(dict.fromkeys(chains))
+
+    @property
+    def gated(self) -> bool:
+        """Whether a chain has a gate."""
+        return any("gate" in chain for chain in self.chains)
+
+    def judged(self, passage: Passage) -> tuple[int, ...]:
+        """Places of the passage's questions that gates ask: by the seed, fewer than all."""
+        if not self.gated:
+            return ()
+        places = range(len(passage.questions))
+        drawn = sorted(places, key=lambda place: derive_seed("judged", self.seed, passage.key, place))
+        return tuple(sorted(drawn[: int(self.gate.questions * len(places))]))
 
     @property
     def taught(self) -> str:

@@ -33,8 +33,9 @@ from student.replay import ReplayPool
 class Turn(Domain):
     """trainings: of each passage, by itself on the base; gate None: every edit is accepted; replay_share 0: no replay.
 
-    items: all anchors; gated, reported: places of those that the gate asks and of those that are reported;
-    uncounted: of the latter, those that our procedure rehearses.
+    judged: places of each passage's questions that gates ask, the others are reported; items: all anchors; gated,
+    reported: places of those that the gate asks and of those that are reported; uncounted: of the latter, those that
+    our procedure rehearses.
     """
 
     chain: Chain
@@ -42,6 +43,7 @@ class Turn(Domain):
     passages: tuple[Passage, ...]
     trainings: tuple[Training, ...]
     tokens: int
+    judged: tuple[tuple[int, ...], ...] = ()
     replay_share: float = 0.0
     gate: GateSettings | None = None
     items: tuple[EvaluationItem, ...] = ()
@@ -147,23 +149,25 @@ def judged(workshop: Workshop, turn: Turn, training: Training, live: Live, place
         return Decided(
             workshop.train(training).adapter, (Attempt(scale=WHOLE, outcome=Outcome.PASSED, reason="no gate"),)
         )
-    exam = Exam(turn.passages, turn.items, turn.gated, turn.tokens)
+    judged = turn.judged or ((),) * len(turn.passages)
+    exam = Exam(turn.passages, judged, turn.items, turn.gated, turn.tokens)
     return Judge(workshop, turn.gate, exam).decide(training, live.adapter, place, sorted(live.learned))
 
 
 def outcome(workshop: Workshop, turn: Turn, versions: Sequence[str], edits: Sequence[Edited]) -> Played:
     """The matrix, and all answers that it is made of."""
     said = {adapter: answers(workshop, adapter, turn.passages, turn.tokens) for adapter in dict.fromkeys(versions)}
-    empty = {adapter: sum(is_empty(text) for texts in given for text in texts) for adapter, given in said.items()}
+    asked = reported(turn)
+    empty = {adapter: silent(given, asked) for adapter, given in said.items()}
     lost = {adapter: anchors_lost(workshop, turn, adapter) for adapter in said}
     sequence = EditSequence(
         arm=turn.chain,
         order=turn.order,
         passages=tuple(passage.key for passage in turn.passages),
         titles=tuple(passage.title for passage in turn.passages),
-        questions=tuple(len(passage.questions) for passage in turn.passages),
+        questions=tuple(map(len, asked)),
         accepted=tuple(edit.accepted for edit in edits),
-        rows=tuple(shares(said[adapter], turn.passages) for adapter in versions),
+        rows=tuple(shares(said[adapter], turn.passages, asked) for adapter in versions),
         empty=tuple(empty[adapter] for adapter in versions),
         seconds=round(sum(edit.seconds for edit in edits), 1),
     )
@@ -177,12 +181,28 @@ def outcome(workshop: Workshop, turn: Turn, versions: Sequence[str], edits: Sequ
     )
 
 
-def shares(said: Sequence[Sequence[str]], passages: Sequence[Passage]) -> tuple[float, ...]:
-    """Of each passage the share of questions answered right."""
+def reported(turn: Turn) -> tuple[tuple[int, ...], ...]:
+    """Places of each passage's questions that no gate asks."""
+    judged = turn.judged or ((),) * len(turn.passages)
     return tuple(
-        sum(grade(text, item) for text, item in zip(texts, passage.items(), strict=True)) / len(texts)
-        for texts, passage in zip(said, passages, strict=True)
+        tuple(place for place in range(len(passage.questions)) if place not in left_out)
+        for passage, left_out in zip(turn.passages, judged, strict=True)
     )
+
+
+def shares(
+    said: Sequence[Sequence[str]], passages: Sequence[Passage], asked: Sequence[Sequence[int]]
+) -> tuple[float, ...]:
+    """Of each passage the share of the questions at the places `asked` that are answered right."""
+    return tuple(
+        sum(grade(texts[place], passage.items()[place]) for place in places) / len(places)
+        for texts, passage, places in zip(said, passages, asked, strict=True)
+    )
+
+
+def silent(said: Sequence[Sequence[str]], asked: Sequence[Sequence[int]]) -> int:
+    """Answers without a word at the places `asked`."""
+    return sum(is_empty(texts[place]) for texts, places in zip(said, asked, strict=True) for place in places)
 
 
 def anchors_lost(workshop: Workshop, turn: Turn, adapter: str) -> int:

@@ -33,6 +33,7 @@ def tabled(
         data=digest_of([passage.model_dump(mode="json") for passage in loaded.passages]).sha256,
         settings=told(settings),
         titles=tuple(passage.title for passage in loaded.passages),
+        uncounted=tuple(sorted(loaded.rehearsed)),
         arms=tuple(arms),
         differences=tuple(differences(settings, loaded, answered)),
         comparisons=tuple(comparisons(settings, loaded, answered)),

@@ -83,7 +83,8 @@ class Comparison(Domain):
 
 
 class Table(Domain):
-    """passages or corpus: everything in one file. together: passages an update; `answered` are by "arm/procedure"."""
+    """passages or corpus: everything in one file. together: passages an update; uncounted: anchors that our procedure
+    rehearses, by their places; `answered` are by "arm/procedure"."""
 
     bench: str
     together: int = 1
@@ -92,6 +93,7 @@ class Table(Domain):
     data: Sha256
     settings: dict[str, object]
     titles: tuple[str, ...]
+    uncounted: tuple[int, ...] = ()
     arms: tuple[ArmFigures, ...]
     differences: tuple[Difference, ...] = ()
     comparisons: tuple[Comparison, ...] = ()

@@ -227,6 +227,47 @@ def test_chains_are_asked_the_same_anchors_and_the_gate_asks_others(tmp_path: Pa
     assert [turn.replay_share for turn in turns] == [0.0, 0.0, 0.5, 0.0, 0.5]
 
 
+def test_the_gate_asks_no_anchor_that_is_rehearsed(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, anchors_asked=5, gate={"anchors": 30})
+    alone = Training(base="0" * 64, examples=(Example(text="a"),), recipe=STRONG, seed=1)
+    loaded = Loaded(PASSAGES, {}, (), "0" * 64, frozenset(range(0, 40, 2)))
+    trainings = {("seal", one.key): alone for one in PASSAGES}
+    turn = turn_of(settings, "gate", 0, PASSAGES, trainings=trainings, loaded=loaded, pool=range(40))
+    assert turn.gated
+    assert not set(turn.gated) & loaded.rehearsed
+    assert set(turn.uncounted) == set(turn.reported) & loaded.rehearsed
+
+
+def test_what_gates_ask_is_reported_of_no_chain_and_without_a_gate_everything_is(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    for one in PASSAGES:
+        assert len(settings.judged(one)) == 2
+        assert settings.judged(one) == settings.model_copy(update={"chains": ("gate",)}).judged(one)
+        assert settings_of(tmp_path, chains=["bare", "reference"]).judged(one) == ()
+    single = PASSAGES[0].model_copy(update={"questions": PASSAGES[0].questions[:1]})
+    assert settings_of(tmp_path, gate={"questions": 0.9}).judged(single) == ()
+
+
+def test_a_gate_marks_what_it_asks_and_the_matrix_the_rest(room: Room) -> None:
+    """The base answers one question rightly, by chance, and training on other words ends that."""
+    (said,) = room.workshop().answers(BASE, PASSAGES[0].prompts()[3:4], TOKENS)
+    lucky = Question(question=PASSAGES[0].questions[3].question, answer=words(said)[0])
+    first = PASSAGES[0].model_copy(update={"questions": (*PASSAGES[0].questions[:3], lucky)})
+    gate = GateSettings(anchors=0, min_scale=1)
+
+    def one(*judged: int) -> Played:
+        passages = (first, *PASSAGES[1:])
+        places = (judged, (0, 2), (1, 3))
+        return played(room.workshop(), room.turn("gate", passages=passages, gate=gate, judged=places))
+
+    strict, blind = one(3), one(0)
+    assert (strict.sequence.accepted[0], blind.sequence.accepted[0]) == (False, True)
+    assert strict.edits[0].reason == "1 -> 0 of 1 of its own questions"
+    assert strict.sequence.questions == blind.sequence.questions == (3, 2, 2)
+    assert strict.sequence.rows[0][0] == 0, "what the gate asks is in no figure"
+    assert blind.sequence.rows[0][0] == pytest.approx(1 / 3)
+
+
 def test_a_published_sequence_too_long_for_one_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="at most 8 passages, or leave reference out"):
         run(settings_of(tmp_path, length=9))
@@ -268,7 +309,8 @@ def test_the_command_makes_a_table_of_all_chains_and_makes_it_again_from_disk(
     table = run(settings)
     assert [chain.chain for chain in table.chains] == list(CHAINS)
     assert [played.sequence.arm for played in table.sequences] == list(CHAINS)
-    assert all(chain.edits == 2 and chain.questions == 8 for chain in table.chains)
+    assert all(chain.edits == 2 and chain.questions == 4 for chain in table.chains)
+    assert table.judged == 4
     assert set(table.differences) == set(CHAINS) - {"reference"}
     first = {found.sequence.arm: found.edits[0].training for found in table.sequences}
     assert len({first[chain] for chain in CHAINS if chain != "reference"}) == 1
