@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from auditor.tasks import EvaluationItem
 from common.canonical import digest_of
 from common.convert import violations_of
 from common.errors import InvalidConfig
 from common.prompting import ask
+from common.silence import is_empty
 from common.types import Domain, Prompt
 
 DomainT = TypeVar("DomainT", bound=Domain)
@@ -26,10 +27,22 @@ LEAST_QUESTIONS = 5
 
 
 class Question(Domain):
-    """A question and its one accepted answer."""
+    """A question and its one accepted answer, within what an auditor's item takes."""
 
-    question: str = Field(min_length=1)
-    answer: str = Field(min_length=1)
+    question: str
+    answer: str
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        try:
+            self.item("q")
+        except ValidationError as error:
+            raise ValueError("; ".join(f"{v.path}: {v.reason}" for v in violations_of(error))) from None
+        return self
+
+    def item(self, name: str) -> EvaluationItem:
+        """Graded by contains."""
+        return EvaluationItem(item_id=name, question=self.question, answers=(self.answer,))
 
 
 class Passage(Domain):
@@ -46,10 +59,7 @@ class Passage(Domain):
 
     def items(self) -> tuple[EvaluationItem, ...]:
         """tau, graded by contains."""
-        return tuple(
-            EvaluationItem(item_id=f"{self.key}-{place}", question=entry.question, answers=(entry.answer,))
-            for place, entry in enumerate(self.questions)
-        )
+        return tuple(entry.item(f"{self.key}-{place}") for place, entry in enumerate(self.questions))
 
     def prompts(self) -> tuple[Prompt, ...]:
         """The questions as they are put to a model: under the title, without the passage."""
@@ -66,6 +76,14 @@ class RecordedEdits(Domain):
     prompt: str = ""
     completions: tuple[str, ...] = Field(min_length=1)
 
+    @field_validator("completions")
+    @classmethod
+    def _with_words(cls, completions: tuple[str, ...]) -> tuple[str, ...]:
+        for place, completion in enumerate(completions):
+            if is_empty(completion):
+                raise ValueError(f"[{place}] has no word")
+        return completions
+
 
 def read_passages(file: Path) -> tuple[Passage, ...]:
     """Raises InvalidConfig that names file and field."""
@@ -79,7 +97,12 @@ def read_passages(file: Path) -> tuple[Passage, ...]:
 
 def read_edits(file: Path) -> dict[str, RecordedEdits]:
     """Recorded edits by their passage's text. Raises InvalidConfig that names file and field."""
-    return {edits.context: edits for edits in _read(file, TypeAdapter(tuple[RecordedEdits, ...]))}
+    known: dict[str, RecordedEdits] = {}
+    for place, edits in enumerate(_read(file, TypeAdapter(tuple[RecordedEdits, ...]))):
+        if edits.context in known:
+            raise InvalidConfig(f"{file}: [{place}]: there are edits of its passage, titled {edits.title!r}, before")
+        known[edits.context] = edits
+    return known
 
 
 def chosen(passages: Sequence[Passage], count: int, left_out: Sequence[Passage] = ()) -> tuple[Passage, ...]:
@@ -100,7 +123,11 @@ def _read(file: Path, form: TypeAdapter[tuple[DomainT, ...]]) -> tuple[DomainT, 
         return form.validate_python(content)
     except OSError as error:
         raise InvalidConfig(f"{file}: {error.strerror}") from None
-    except ValueError as error:
-        if isinstance(error, ValidationError):
-            raise InvalidConfig("\n".join(f"{file}: {v.path}: {v.reason}" for v in violations_of(error))) from None
-        raise InvalidConfig(f"{file}: not valid JSON") from None
+    except ValidationError as error:
+        raise InvalidConfig("\n".join(f"{file}: {v.path}: {v.reason}" for v in violations_of(error))) from None
+    except json.JSONDecodeError as error:
+        raise InvalidConfig(f"{file}: not valid JSON (line {error.lineno}: {error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise InvalidConfig(f"{file}: not text in UTF-8 (at byte {error.start})") from None
+    except RecursionError:
+        raise InvalidConfig(f"{file}: nested too deeply") from None

@@ -64,7 +64,7 @@ def _refuse(error: SealError, file: Path | None) -> NoReturn:
     more = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
     refusal = {
         "what": "\n".join([*problems[:MOST_PROBLEMS], *more]),
-        "next_step": "Nothing was trained. `seal bench COMMAND --help` shows the forms."
+        "next_step": "Set it right and start again: `seal bench COMMAND --help` shows the forms."
         if wrong
         else "What is finished is kept: the same command goes on there.",
         "code": EXIT_USAGE if wrong else EXIT_FAILED,

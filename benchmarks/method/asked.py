@@ -34,7 +34,7 @@ class Asked(Config):
 class CorpusSettings(BenchSettings):
     """One update on the union of several passages."""
 
-    together: int = Field(default=24, ge=1, description="passages that one update learns")
+    together: int = Field(default=24, ge=2, description="passages that one update learns")
 
 
 def read(file: Path) -> Asked:

@@ -60,7 +60,8 @@ def tabled(
         model=settings.model.model,
         base=loaded.base,
         data=digest_of([passage.model_dump(mode="json") for passage in loaded.passages]).sha256,
-        settings=told(settings),
+        # Whole updates answer in a sequence, unless a gate scales them.
+        settings=told(settings, {"seal": {"scale"}, "reference": {"scale"}}),
         judged=sum(len(settings.judged(passage)) for sequence in sequences for passage in sequence),
         uncounted=tuple(sorted(loaded.rehearsed)),
         chains=tuple(chain_figures(chain, outcomes, settings.seed) for chain, outcomes in by_chain.items()),

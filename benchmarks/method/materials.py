@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from benchmarks.edit_forms import examples_of, pieces_of, reference_documents
+from benchmarks.edit_forms import examples_of, passage_examples, pieces_of, reference_documents
 from benchmarks.method.settings import BenchSettings, Procedure
 from benchmarks.method.versions import BASE, Padding, Training, published_recipe
 from benchmarks.passages import Passage
@@ -57,10 +57,14 @@ def recorded(settings: BenchSettings, passage: Passage, completion: str) -> Mate
     ours = settings.seal
     kept = screen(pieces_of([completion], passage.context), passage.title, ours.screening).kept
     taught = in_forms(kept, passage.title, passage.context, ours.forms)
+    as_written = bool(taught.written) and not taught.asked
+    # As the teacher has it: the passage stands beside written questions.
+    beside = passage_examples(passage.title, passage.context) if as_written and not taught.plain else []
     return Material(
         passage=passage.key,
         documents=tuple(reference_documents(completion, passage.title, passage.context)),
-        examples=tuple(examples_of(taught, passage.title, passage.context, ours.forms)),
+        examples=(*examples_of(taught, passage.title, passage.context, ours.forms), *beside),
+        as_written=as_written,
         suited=taught.recipe,
     )
 
@@ -106,8 +110,14 @@ def training_of(
             examples += rehearse(derive_seed("bench-rehearsal", settings.seed, material.passage))[:most]
     # What an example is grounded in changes nothing that is trained, and each is trained on once.
     once = {digest_of(e).sha256: e for e in (example.model_copy(update={"grounding": ""}) for example in examples)}
-    recipe = materials[0].recipe.over(settings.seal.recipe).over(materials[0].suited).over(DEFAULT_RECIPE)
+    recipe = recipe_of(materials).over(settings.seal.recipe).over(materials[0].suited).over(DEFAULT_RECIPE)
     return Training(base=base, examples=tuple(once.values()), recipe=recipe, seed=seed, parent=parent)
+
+
+def recipe_of(materials: Sequence[Material]) -> Recipe:
+    """An edit's own, or for several that of the edit whose epochs are in the middle: one update has one recipe."""
+    by_epochs = sorted((material.recipe for material in materials), key=lambda recipe: recipe.epochs or 0)
+    return by_epochs[(len(by_epochs) - 1) // 2]
 
 
 def rehearsal(settings: BenchSettings, folder: Path) -> Rehearse:

@@ -114,8 +114,13 @@ def _read(file: Path | None) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InvalidConfig(f"{file}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f" (line {error.problem_mark.line + 1}: {error.problem})" if error.problem_mark else ""
+        raise InvalidConfig(f"{file}: not valid YAML{line}") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise InvalidConfig(f"{file}: not valid YAML") from None
+        raise InvalidConfig(f"{file}: not text in UTF-8") from None
+    except RecursionError:
+        raise InvalidConfig(f"{file}: nested too deeply") from None
     section = (content["teacher"] or {}) if isinstance(content, dict) and "teacher" in content else content
     if not isinstance(section, dict):
         raise InvalidConfig(f"{file}: expected the teacher's settings (key: value), found a {type(section).__name__}")
@@ -149,6 +154,8 @@ def _request(config: TeacherConfig, weights: str, seed: int, arm: Arm, passage: 
         include={"backend": True, "proposer": True, "screening": True},
         exclude={"proposer": {"forms", "prompt_variants"}},
     )
+    if config.model.system_prompt:
+        writing |= {"system_prompt": config.model.system_prompt}
     named = digest_of([weights, config.model.precision, writing, request.model_dump(mode="json")]).sha256[:24]
     return request.model_copy(update={"request_id": f"bench-{variant}-{passage.key}-{named}"})
 

@@ -19,14 +19,13 @@ from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import Material, Rehearse, rehearsal, training_of
 from benchmarks.method.progress import say
 from benchmarks.method.results import Answered, Table
-from benchmarks.method.settings import IN_CONTEXT, UNEDITED, BenchSettings
+from benchmarks.method.settings import IN_CONTEXT, UNTRAINED, BenchSettings
 from benchmarks.method.versions import BASE, WHOLE, Trained, Training
 from benchmarks.method.workshop import TrainingFailed, Workshop, work_folder
 from benchmarks.passages import Passage
 from common.prompting import ask
 from common.types import Domain, Prompt
 
-UNTRAINED = (UNEDITED, IN_CONTEXT)
 NO_EDIT = "nothing that was written passed the teacher's screen"
 
 

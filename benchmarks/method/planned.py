@@ -14,7 +14,7 @@ from benchmarks.method.edits import materials_of
 from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import training_of
 from benchmarks.method.report import grid
-from benchmarks.method.settings import IN_CONTEXT, OWN, POLICY, UNEDITED, BenchSettings, Procedure
+from benchmarks.method.settings import OWN, POLICY, UNTRAINED, BenchSettings, Procedure
 from benchmarks.method.versions import Training, published_procedure
 from benchmarks.passages import Passage
 from benchmarks.reference import tokens_trained
@@ -27,7 +27,6 @@ from teacher.rehearsal import read_questions
 SPEEDS: dict[Procedure, float] = {"seal": 180.0, "reference": 145.0}
 ANSWER_SECONDS = 0.12
 REHEARSED_TOKENS = 36  # of one rehearsed question with its answer, about
-UNTRAINED = (UNEDITED, IN_CONTEXT)
 
 
 @dataclass(frozen=True)

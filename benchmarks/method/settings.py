@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -21,6 +23,7 @@ Procedure = Literal["seal", "reference"]
 PROCEDURES: tuple[Procedure, ...] = ("seal", "reference")
 DATA = Path(__file__).resolve().parent.parent / "data"
 UNEDITED, IN_CONTEXT, PASSAGE, RECORDED = "unedited", "in-context", "passage", "recorded"
+UNTRAINED = (UNEDITED, IN_CONTEXT)
 OWN, POLICY = "own:", "policy:"
 
 
@@ -88,9 +91,13 @@ class BenchSettings(Config):
         return (UNEDITED, *(arm for arm in dict.fromkeys(arms) if arm != UNEDITED))
 
 
-def told(settings: BenchSettings) -> dict[str, Any]:
-    """What figures depend on, for their table: files by digest, so that no path of a machine is in it."""
+def told(settings: BenchSettings, unused: Mapping[str, set[str]] = MappingProxyType({})) -> dict[str, Any]:
+    """What figures depend on, for their table: files by digest, so that no path of a machine is in it.
+
+    unused: settings that this benchmark does without, by their group.
+    """
     left_out: dict[str, Any] = {
+        **unused,
         "folder": True,
         "workers": True,
         "data": True,

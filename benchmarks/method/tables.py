@@ -29,6 +29,7 @@ from common.files import write_atomically
 
 OURS = "gate+replay"
 PASSAGES, LENGTH = 24, 4
+FIXED = ("arms", "procedures", "chains")  # what the last line is made of
 # To try the command: the shortest passages, fewer questions beside them, and a fifth or so of either procedure.
 SMALL: dict[str, object] = {
     "reference.epochs": 2,
@@ -70,6 +71,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def settings_of(told: argparse.Namespace) -> tuple[BenchSettings, ContinualSettings]:
     """Of the passages apart and of the sequence. Raises InvalidConfig for what cannot be used."""
+    for setting in told.set:
+        if (key := setting.partition("=")[0]) in FIXED:
+            raise InvalidConfig(f"--set: {key}: the tables' own; `seal bench` takes any")
     folder = told.results or Path(".seal/tables-small" if told.small else ".seal/tables")
     known = read_passages(told.data)
     count, length = (SMALL_PASSAGES, SMALL_LENGTH) if told.small else (PASSAGES, LENGTH)
@@ -92,10 +96,9 @@ def settings_of(told: argparse.Namespace) -> tuple[BenchSettings, ContinualSetti
     shared = [setting for setting in told.set if setting.partition("=")[0].partition(".")[0] not in alone]
     whole = resolved(BenchSettings, options, shared)
     sequence = resolved(ContinualSettings, [*options, *chains], told.set)
-    if sequence.length > sequence.count:
-        raise InvalidConfig(
-            f"{told.data}: {sequence.count} passages are taken of it, and a sequence needs {sequence.length}"
-        )
+    taken = min(sequence.count or len(known), len(known))
+    if sequence.length > taken:
+        raise InvalidConfig(f"{told.data}: {taken} passages are taken of it, and a sequence needs {sequence.length}")
     return whole, sequence
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -34,6 +34,8 @@ from common.types import Domain, Prompt, Sampling
 
 DomainT = TypeVar("DomainT", bound=Domain)
 PEFT = "base_model.model."
+# Counts up whenever trainings or answers of the same name would come out different: what stands on disk is not mixed.
+PROCEDURE = 1
 Progress = Callable[[str], None]
 
 
@@ -55,10 +57,15 @@ class Texts(Domain):
 
 
 class ModelSettings(Domain):
-    """What decides a base's trainings and answers beside its weights, and stands in none of their names."""
+    """What decides a base's trainings and answers beside its weights, and stands in none of their names.
+
+    procedure: PROCEDURE of the code that made them.
+    """
 
     precision: str
     system_prompt: str
+    device: Literal["cpu", "cuda"] = "cpu"
+    procedure: int = 1
 
 
 class Workshop:
@@ -145,13 +152,19 @@ class Workshop:
         return digest
 
     def _check_settings(self, file: Path) -> None:
-        ours = ModelSettings(precision=self._model.precision, system_prompt=self._model.system_prompt)
+        ours = ModelSettings(
+            precision=self._model.precision,
+            system_prompt=self._model.system_prompt,
+            device="cpu" if self._model.device == "cpu" else "cuda",
+            procedure=PROCEDURE,
+        )
         if not file.exists():
             write_atomically(file, canonical_json(ours))
         elif read(file, ModelSettings) != ours:
             raise InvalidConfig(
-                f"{self._folder} holds trainings and answers of this model in another precision or with another system "
-                f"prompt ({file}): set model.dtype and model.system_prompt to these, or take another folder"
+                f"{self._folder} holds trainings and answers of this model in another precision, with another system "
+                f"prompt, from another device, or by an earlier version of the benchmark ({file}): set model.dtype, "
+                "model.system_prompt and model.device to these, or take another folder"
             )
 
     @cached_property

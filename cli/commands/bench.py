@@ -161,7 +161,7 @@ def passages(  # noqa: PLR0917 - a command's options are its parameters
 def corpus(  # noqa: PLR0917 - a command's options are its parameters
     context: typer.Context,
     data: Data,
-    n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="Passages that one update learns.")],
+    n: Annotated[int, typer.Option("--n", min=2, metavar="N", help="Passages that one update learns.")],
     edits: Edits = None,
     arms: Arms = None,
     procedure: Procedures = None,

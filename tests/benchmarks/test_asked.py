@@ -121,7 +121,7 @@ def test_a_wrong_file_is_refused_before_anything_is_trained(tmp_path: Path, benc
     assert said["code"] == 2
     assert f"{wrong}: [0].questions[0].answer: Field required" in said["what"]
     assert said["what"].endswith("and 4 more")
-    assert "Nothing was trained" in said["next_step"]
+    assert "seal bench COMMAND --help" in said["next_step"]
     assert not (tmp_path / "results").exists()
 
 

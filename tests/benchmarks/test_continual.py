@@ -231,7 +231,7 @@ def test_the_gate_asks_no_anchor_that_is_rehearsed(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, anchors_asked=5, gate={"anchors": 30})
     alone = Training(base="0" * 64, examples=(Example(text="a"),), recipe=STRONG, seed=1)
     loaded = Loaded(PASSAGES, {}, (), "0" * 64, frozenset(range(0, 40, 2)))
-    trainings = {("seal", one.key): alone for one in PASSAGES}
+    trainings = {(procedure_of("gate"), one.key): alone for one in PASSAGES}
     turn = turn_of(settings, "gate", 0, PASSAGES, trainings=trainings, loaded=loaded, pool=range(40))
     assert turn.gated
     assert not set(turn.gated) & loaded.rehearsed
@@ -311,6 +311,7 @@ def test_the_command_makes_a_table_of_all_chains_and_makes_it_again_from_disk(
     assert [played.sequence.arm for played in table.sequences] == list(CHAINS)
     assert all(chain.edits == 2 and chain.questions == 4 for chain in table.chains)
     assert table.judged == 4
+    assert "scale" not in str(table.settings["seal"]) + str(table.settings["reference"]), "whole updates answer"
     assert set(table.differences) == set(CHAINS) - {"reference"}
     first = {found.sequence.arm: found.edits[0].training for found in table.sequences}
     assert len({first[chain] for chain in CHAINS if chain != "reference"}) == 1

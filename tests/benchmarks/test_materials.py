@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.method.materials import Material, training_of
+from benchmarks.method.materials import Material, recipe_of, recorded, training_of
 from benchmarks.method.settings import BenchSettings
+from benchmarks.passages import Passage, Question
 from common.prompting import question_and_answer
 from common.types import Example, Recipe
 
@@ -59,3 +60,25 @@ def test_nothing_is_drawn_where_nothing_is_rehearsed() -> None:
     training = training_of([edit("a", as_written=False)], "seal", none, base=BASE, rehearse=drawn)
     assert len(training.examples) == 1
     assert training_of([edit("a", as_written=True)], "reference", SETTINGS, base=BASE, rehearse=drawn).examples
+
+
+def test_recorded_questions_are_taught_as_written_with_the_passage_beside_them() -> None:
+    passage = Passage(
+        title="Library",
+        context="Ada Holm built the library in 1902.",
+        questions=(Question(question="Who built it?", answer="Ada Holm"),),
+    )
+    asked = recorded(SETTINGS, passage, "Question: Who built the library?\nAnswer: Ada Holm built it in 1902.\n")
+    assert asked.as_written
+    assert [example.text for example in asked.examples if example.text] == [
+        "Library\nAda Holm built the library in 1902."
+    ]
+    stated = recorded(SETTINGS, passage, "Ada Holm built the library in 1902.\n")
+    assert not stated.as_written
+    assert all(example.text is None for example in stated.examples)
+
+
+def test_of_several_edits_the_one_with_the_epochs_in_the_middle_says_how_all_are_trained() -> None:
+    edits = [edit("a", as_written=True).model_copy(update={"recipe": Recipe(epochs=n, rank=n)}) for n in (20, 6, 8, 10)]
+    assert recipe_of(edits) == Recipe(epochs=8, rank=8)
+    assert recipe_of(edits[:1]) == Recipe(epochs=20, rank=20)

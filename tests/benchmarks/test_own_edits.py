@@ -72,6 +72,18 @@ def test_other_seeds_and_other_settings_of_the_teacher_are_other_edits(settings:
     assert len(set((config.store / "proposals").iterdir()) - stored) == 2
 
 
+def test_another_system_prompt_writes_other_edits(settings: BenchSettings) -> None:
+    assert settings.teacher is not None
+    own_edits(settings, "none", [KNOWN])
+    store = teacher_config(settings).store / "proposals"
+    before = set(store.iterdir())
+    model = teacher_config(settings).model.model_dump(mode="json")
+    told = yaml.safe_load(settings.teacher.read_text())["teacher"]
+    settings.teacher.write_text(yaml.safe_dump({**told, "model": {**model, "system_prompt": "Be brief."}}))
+    own_edits(settings, "none", [KNOWN])
+    assert len(set(store.iterdir()) - before) == 1
+
+
 def test_several_arms_are_written_by_one_teacher(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[TeacherConfig] = []
 
@@ -95,6 +107,9 @@ def test_what_cannot_be_written_is_refused_by_its_name(settings: BenchSettings) 
     assert settings.teacher is not None
     settings.teacher.write_text("teacher: {proposer: {max_example: 3}}")
     with pytest.raises(InvalidConfig, match=r"seal\.yaml: proposer\.max_example: "):
+        own_edits(settings, "none", [KNOWN])
+    settings.teacher.write_text("teacher:\n  proposer: {\n")
+    with pytest.raises(InvalidConfig, match=r"seal\.yaml: not valid YAML \(line 3: "):
         own_edits(settings, "none", [KNOWN])
     settings.teacher.write_text("- teacher")
     with pytest.raises(InvalidConfig, match=r"seal\.yaml: expected the teacher's settings"):

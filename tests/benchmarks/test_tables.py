@@ -144,6 +144,9 @@ def test_a_users_own_passages_may_be_fewer(tmp_path: Path) -> None:
     wrong.write_text(json.dumps([{"title": "T"}]))
     with pytest.raises(InvalidConfig, match=r"wrong.json: \[0\].context"):
         settings_of(parse(["--data", str(wrong)]))
+    for fixed in ("arms=[passage]", "procedures=[seal]", "chains=[bare]"):
+        with pytest.raises(InvalidConfig, match=f"--set: {fixed.partition('=')[0]}: the tables' own"):
+            settings_of(parse(["--set", fixed]))
     with pytest.raises(InvalidConfig, match=r"gait.anchors: gait: unknown key"):
         settings_of(parse(["--set", "gait.anchors=3"]))
 

@@ -114,7 +114,9 @@ def test_a_training_for_another_base_is_refused(workshop: Workshop, tmp_path: Pa
     assert not (tmp_path / "work" / "trainings").exists()
 
 
-@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"system_prompt": "Answer in one word."}])
+@pytest.mark.parametrize(
+    "other", [{"dtype": "bfloat16"}, {"device": "cuda", "dtype": "float32"}, {"system_prompt": "Answer in one word."}]
+)
 def test_work_under_other_settings_of_the_model_is_not_taken_for_ones_own(
     workshop: Workshop, tmp_path: Path, model: ModelConfig, other: dict[str, str]
 ) -> None:
