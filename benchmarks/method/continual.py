@@ -61,7 +61,10 @@ def tabled(
         base=loaded.base,
         data=digest_of([passage.model_dump(mode="json") for passage in loaded.passages]).sha256,
         # Whole updates answer in a sequence, unless a gate scales them.
-        settings=told(settings, {"seal": {"scale"}, "reference": {"scale"}}),
+        settings={
+            **told(settings, {"seal": {"scale"}, "reference": {"scale"}}),
+            "teacher": loaded.teacher,
+        },
         judged=sum(len(settings.judged(passage)) for sequence in sequences for passage in sequence),
         uncounted=tuple(sorted(loaded.rehearsed)),
         chains=tuple(chain_figures(chain, outcomes, settings.seed) for chain, outcomes in by_chain.items()),

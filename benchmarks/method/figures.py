@@ -31,7 +31,7 @@ def tabled(
         model=settings.model.model,
         base=loaded.base,
         data=digest_of([passage.model_dump(mode="json") for passage in loaded.passages]).sha256,
-        settings=told(settings),
+        settings={**told(settings), "teacher": loaded.teacher},
         titles=tuple(passage.title for passage in loaded.passages),
         uncounted=tuple(sorted(loaded.rehearsed)),
         arms=tuple(arms),

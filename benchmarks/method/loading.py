@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from auditor.tasks import EvaluationItem
 from benchmarks.method.anchors import read_anchors, rehearsed
-from benchmarks.method.own_edits import teacher_config
+from benchmarks.method.own_edits import teacher_config, told_of
 from benchmarks.method.settings import OWN, POLICY, RECORDED, BenchSettings
 from benchmarks.passages import Passage, RecordedEdits, read_edits, read_passages
 from common.errors import InvalidConfig
@@ -18,13 +19,17 @@ from teacher.variants import VARIANTS
 
 @dataclass(frozen=True)
 class Loaded:
-    """edits: recorded ones by their passage's text; base: the digest of the weights; rehearsed: places of anchors."""
+    """edits: recorded ones by their passage's text; base: the digest of the weights; rehearsed: places of anchors;
+
+    teacher: the settings of the one that writes own edits, where there are any.
+    """
 
     passages: tuple[Passage, ...]
     edits: dict[str, RecordedEdits]
     anchors: tuple[EvaluationItem, ...]
     base: str
     rehearsed: frozenset[int] = frozenset()
+    teacher: dict[str, Any] | None = None
 
 
 def load(settings: BenchSettings) -> Loaded:
@@ -36,7 +41,7 @@ def load(settings: BenchSettings) -> Loaded:
     if settings.count > len(passages):
         raise InvalidConfig(f"{settings.data}: has {len(passages)} passages; {settings.count} are asked for")
     passages = passages[: settings.count or len(passages)]
-    _check_own(settings)
+    teacher = _teacher(settings)
     anchors = read_anchors(settings.anchors)
     edits = read_edits(settings.edits) if settings.edits is not None else {}
     if RECORDED in settings.arms:
@@ -48,25 +53,26 @@ def load(settings: BenchSettings) -> Loaded:
     model = settings.model
     weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
     digest = base_digest(weights, cache_dir=model.cache_dir).sha256
-    return Loaded(passages, edits, anchors, digest, rehearsed(anchors))
+    return Loaded(passages, edits, anchors, digest, rehearsed(anchors), teacher)
 
 
-def _check_own(settings: BenchSettings) -> None:
-    """Writing the edits of one arm takes long: the settings of all are read before."""
+def _teacher(settings: BenchSettings) -> dict[str, Any] | None:
+    """Writing the edits of one arm takes long: the settings of all are read before. None where no arm has own ones."""
     own = [arm.removeprefix(OWN) for arm in settings.arms if arm.startswith(OWN)]
     for variant in own:
         if variant not in VARIANTS:
             raise InvalidConfig(f"{OWN}{variant}: no such prompt variant; known are {', '.join(VARIANTS)}")
     policies = [arm.removeprefix(POLICY) for arm in settings.arms if arm.startswith(POLICY)]
     if not own and not policies:
-        return
-    store = teacher_config(settings).store
+        return None
+    config = teacher_config(settings)
     for policy in policies:
-        if not is_stored(store, policy):
+        if not is_stored(config.store, policy):
             raise InvalidConfig(
-                f"{POLICY}{policy}: the teacher's store {store} has no such policy; name it by its whole digest, "
-                "and the store by `store` in the file of --teacher"
+                f"{POLICY}{policy}: the teacher's store {config.store} has no such policy; name it by its whole "
+                "digest, and the store by `store` in the file of --teacher"
             )
+    return told_of(config)
 
 
 def grouped(settings: BenchSettings, loaded: Loaded, together: int) -> list[tuple[Passage, ...]]:

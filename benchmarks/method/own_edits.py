@@ -107,6 +107,16 @@ def teacher_config(settings: BenchSettings) -> TeacherConfig:
     )
 
 
+def told_of(config: TeacherConfig) -> dict[str, Any]:
+    """The teacher's settings that figures depend on, for their table: no path of a machine is in it."""
+    return {
+        "weights": _weights(config.model),
+        "precision": config.model.precision,
+        "prompt_variants": list(config.proposer.prompt_variants),
+        **_writing(config),
+    }
+
+
 def _read(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
@@ -149,15 +159,18 @@ def _request(config: TeacherConfig, weights: str, seed: int, arm: Arm, passage: 
         )
     except ValidationError as error:
         raise InvalidConfig("\n".join(f"{passage.title}: {v.path}: {v.reason}" for v in violations_of(error))) from None
-    writing = config.model_dump(
+    named = digest_of([weights, config.model.precision, _writing(config), request.model_dump(mode="json")]).sha256[:24]
+    return request.model_copy(update={"request_id": f"bench-{variant}-{passage.key}-{named}"})
+
+
+def _writing(config: TeacherConfig) -> dict[str, Any]:
+    """What decides what is written, beside weights, precision and request."""
+    settings = config.model_dump(
         mode="json",
         include={"backend": True, "proposer": True, "screening": True},
         exclude={"proposer": {"forms", "prompt_variants"}},
     )
-    if config.model.system_prompt:
-        writing |= {"system_prompt": config.model.system_prompt}
-    named = digest_of([weights, config.model.precision, writing, request.model_dump(mode="json")]).sha256[:24]
-    return request.model_copy(update={"request_id": f"bench-{variant}-{passage.key}-{named}"})
+    return {**settings, "system_prompt": config.model.system_prompt} if config.model.system_prompt else settings
 
 
 async def _write(

@@ -92,7 +92,8 @@ class BenchSettings(Config):
 
 
 def told(settings: BenchSettings, unused: Mapping[str, set[str]] = MappingProxyType({})) -> dict[str, Any]:
-    """What figures depend on, for their table: files by digest, so that no path of a machine is in it.
+    """What figures depend on, for their table: files by digest, so that no path of a machine is in it; of the
+    teacher, benchmarks/method/own_edits.py tells.
 
     unused: settings that this benchmark does without, by their group.
     """
@@ -102,8 +103,9 @@ def told(settings: BenchSettings, unused: Mapping[str, set[str]] = MappingProxyT
         "workers": True,
         "data": True,
         "leave_out": True,
+        "teacher": True,
         "model": {"cache_dir", "threads"},
     }
-    files = {"edits": settings.edits, "anchors": settings.anchors, "teacher": settings.teacher}
+    files = {"edits": settings.edits, "anchors": settings.anchors}
     digests = {name: sha256_file(file).sha256 if file is not None else None for name, file in files.items()}
     return {**settings.model_dump(mode="json", exclude=left_out), **digests}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from benchmarks.method import own_edits as room
-from benchmarks.method.own_edits import edits_of_arms, own_edits, teacher_config
+from benchmarks.method.own_edits import edits_of_arms, own_edits, teacher_config, told_of
 from benchmarks.method.settings import BenchSettings
 from benchmarks.passages import Passage, Question
 from common.edits import check_edit
@@ -82,6 +83,14 @@ def test_another_system_prompt_writes_other_edits(settings: BenchSettings) -> No
     settings.teacher.write_text(yaml.safe_dump({**told, "model": {**model, "system_prompt": "Be brief."}}))
     own_edits(settings, "none", [KNOWN])
     assert len(set(store.iterdir()) - before) == 1
+
+
+def test_a_table_is_told_what_decides_the_writing_and_no_path(settings: BenchSettings, tmp_path: Path) -> None:
+    assert settings.teacher is not None
+    values = told_of(teacher_config(settings))
+    assert values["proposer"]["sampling"]["temperature"] == 0.3
+    assert "weights" in values
+    assert str(tmp_path) not in json.dumps(values)
 
 
 def test_several_arms_are_written_by_one_teacher(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
