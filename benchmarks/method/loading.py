@@ -9,10 +9,9 @@ from auditor.tasks import EvaluationItem
 from benchmarks.method.anchors import read_anchors, rehearsed
 from benchmarks.method.own_edits import teacher_config, told_of
 from benchmarks.method.settings import OWN, POLICY, RECORDED, BenchSettings
+from benchmarks.method.weights import digest_of_weights
 from benchmarks.passages import Passage, RecordedEdits, read_edits, read_passages
 from common.errors import InvalidConfig
-from common.models.digest import base_digest
-from common.models.resolve import resolve_model
 from teacher.policies import is_stored
 from teacher.variants import VARIANTS
 
@@ -50,10 +49,7 @@ def load(settings: BenchSettings) -> Loaded:
         for passage in passages:
             if passage.context not in edits:
                 raise InvalidConfig(f"{settings.edits}: no edits for the passage titled {passage.title!r}")
-    model = settings.model
-    weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
-    digest = base_digest(weights, cache_dir=model.cache_dir).sha256
-    return Loaded(passages, edits, anchors, digest, rehearsed(anchors), teacher)
+    return Loaded(passages, edits, anchors, digest_of_weights(settings.model), rehearsed(anchors), teacher)
 
 
 def _teacher(settings: BenchSettings) -> dict[str, Any] | None:

@@ -17,11 +17,10 @@ from pydantic import Field
 from benchmarks.edit_forms import examples_of, passage_examples, pieces_of, reference_documents
 from benchmarks.method.settings import BenchSettings, Procedure
 from benchmarks.method.versions import BASE, Padding, Training, published_recipe
+from benchmarks.method.weights import digest_of_weights, folder_of
 from benchmarks.passages import Passage
 from benchmarks.reference import PUBLISHED
 from common.canonical import derive_seed, digest_of
-from common.models.digest import base_digest
-from common.models.resolve import resolve_model
 from common.types import Domain, Example, Recipe
 from student.config import DEFAULT_RECIPE
 from teacher.backends.settings import TransformersSettings
@@ -126,13 +125,12 @@ def rehearsal(settings: BenchSettings, folder: Path) -> Rehearse:
     All of them, in the order in which an update of this seed takes them. Nothing is drawn before it is asked for.
     """
     model = settings.model
-    weights = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
     asked = RehearsalSettings(examples=ALL_REHEARSED, system_prompt=model.system_prompt)
     generator = LateGenerator(model, TransformersSettings())
     source = Rehearsal(
         generator,
-        PromptRenderer.load(weights, style="auto", system_prompt=asked.system_prompt),
-        model_digest=base_digest(weights, cache_dir=model.cache_dir).sha256,
+        PromptRenderer.load(folder_of(model), style="auto", system_prompt=asked.system_prompt),
+        model_digest=digest_of_weights(model),
         folder=folder / "rehearsal",
         settings=asked,
     )

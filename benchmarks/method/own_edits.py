@@ -20,14 +20,12 @@ from pydantic import ValidationError
 
 from benchmarks.method.settings import BenchSettings
 from benchmarks.method.together import Together
+from benchmarks.method.weights import digest_of_weights
 from benchmarks.passages import Passage
 from common.canonical import derive_seed, digest_of
 from common.convert import violations_of
 from common.errors import InvalidConfig
 from common.logging import configure_logging
-from common.models.config import ModelConfig
-from common.models.digest import base_digest
-from common.models.resolve import resolve_model
 from common.types import Context, SelfEdit, TaskKind
 from teacher.backends import make_generator
 from teacher.config import TeacherConfig
@@ -66,7 +64,7 @@ def edits_of_arms(
 ) -> list[list[SelfEdit | None]]:
     """The edits of several arms, in their order, by one teacher: starting it takes a while."""
     config = teacher_config(settings)
-    weights = _weights(config.model)
+    weights = digest_of_weights(config.model)
     requests = [[_request(config, weights, settings.seed, arm, passage) for passage in passages] for arm in arms]
     proposals = Proposals(config.store / "proposals")
     missing = [
@@ -110,7 +108,7 @@ def teacher_config(settings: BenchSettings) -> TeacherConfig:
 def told_of(config: TeacherConfig) -> dict[str, Any]:
     """The teacher's settings that figures depend on, for their table: no path of a machine is in it."""
     return {
-        "weights": _weights(config.model),
+        "weights": digest_of_weights(config.model),
         "precision": config.model.precision,
         "prompt_variants": list(config.proposer.prompt_variants),
         **_writing(config),
@@ -135,11 +133,6 @@ def _read(file: Path | None) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise InvalidConfig(f"{file}: expected the teacher's settings (key: value), found a {type(section).__name__}")
     return section
-
-
-def _weights(model: ModelConfig) -> str:
-    folder = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
-    return base_digest(folder, cache_dir=model.cache_dir).sha256
 
 
 def _request(config: TeacherConfig, weights: str, seed: int, arm: Arm, passage: Passage) -> ProposeRequest:

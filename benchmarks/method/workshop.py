@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from benchmarks.method.partial import KEEP_SECONDS, Partial
 from benchmarks.method.versions import BASE, MOST_RANK, WHOLE, Trained, Training, published_procedure
+from benchmarks.method.weights import digest_of_weights
 from benchmarks.reference import Factors, Procedure, merge, tokens_trained, train_edit
 from common.canonical import canonical_json, digest_of
 from common.errors import Corrupt, InvalidConfig, SealError
@@ -142,12 +143,7 @@ class Workshop:
 
         Raises InvalidConfig when the folder holds work of the same weights under other settings.
         """
-        from common.models.digest import base_digest
-        from common.models.resolve import resolve_model
-
-        model = self._model
-        folder = resolve_model(model.model, revision=model.revision, cache_dir=model.cache_dir)
-        digest = base_digest(folder, cache_dir=model.cache_dir).sha256
+        digest = digest_of_weights(self._model)
         self._check_settings(self._folder / "bases" / f"{digest[:32]}.json")
         return digest
 
