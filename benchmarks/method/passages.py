@@ -18,7 +18,7 @@ from benchmarks.method.figures import tabled
 from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import Material, Rehearse, rehearsal, training_of
 from benchmarks.method.progress import say
-from benchmarks.method.results import Answered, Table
+from benchmarks.method.results import Answered, Table, called
 from benchmarks.method.settings import IN_CONTEXT, UNTRAINED, BenchSettings
 from benchmarks.method.versions import BASE, WHOLE, Trained, Training
 from benchmarks.method.workshop import TrainingFailed, Workshop, work_folder
@@ -67,7 +67,8 @@ def run(settings: BenchSettings, together: int = 1) -> Table:
     for number, (turn, found) in enumerate(each(settings, answered, turns), start=1):
         outcomes.setdefault(turn.name, {}).update({one.passage: one for one in found})
         title = turn.passages[0].title if len(turn.passages) == 1 else f"{len(turn.passages)} passages"
-        say(f"{number} of {len(turns)}: {turn.name}, {title} ({time.monotonic() - begun:.0f} s)")
+        arm = named(called(turn.arm), turn.procedure)
+        say(f"{number} of {len(turns)}: {arm}, {title} ({time.monotonic() - begun:.0f} s)")
     ordered = {
         name: tuple(found[passage.key] for passage in loaded.passages)
         for name, found in sorted(outcomes.items(), key=lambda entry: _rank(entry[0], turns))

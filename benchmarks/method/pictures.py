@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from benchmarks.method.results import CONTAINS, TOKEN_F1, ArmFigures, Figure, Table
+from benchmarks.method.results import CONTAINS, TOKEN_F1, ArmFigures, Figure, Table, called
 
 ROW, LEFT, TOP, PANEL, GAP = 24, 210, 62, 280, 36
 FONT = 'font-family="system-ui, sans-serif"'
@@ -67,7 +67,7 @@ def _middle(place: int) -> float:
 
 
 def _named(arm: ArmFigures) -> str:
-    return f"{arm.arm}, {arm.procedure}" if arm.procedure else arm.arm
+    return f"{called(arm.arm)}, {arm.procedure}" if arm.procedure else called(arm.arm)
 
 
 def _text(x: float, y: float, text: str, *, size: int, anchor: str = "start") -> str:

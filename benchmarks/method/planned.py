@@ -14,6 +14,7 @@ from benchmarks.method.edits import materials_of
 from benchmarks.method.loading import Loaded, grouped, load
 from benchmarks.method.materials import training_of
 from benchmarks.method.report import grid
+from benchmarks.method.results import called
 from benchmarks.method.settings import OWN, POLICY, UNTRAINED, BenchSettings, Procedure
 from benchmarks.method.versions import Training, published_procedure
 from benchmarks.passages import Passage
@@ -166,7 +167,7 @@ def chain_parts(settings: ContinualSettings, loaded: Loaded, sequences: Sequence
 def table_of(planned: Plan) -> str:
     rows = [
         [
-            part.arm,
+            called(part.arm),
             part.procedure or "-",
             str(part.updates),
             "unwritten" if part.tokens is None else f"{part.tokens:,}",

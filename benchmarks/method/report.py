@@ -5,9 +5,19 @@ Shares are per cent. Intervals are of 95 %, from passages drawn again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.method.results import CONTAINS, GRADERS, TOKEN_F1, ArmFigures, Comparison, Difference, Figure, Table
+from benchmarks.method.results import (
+    CONTAINS,
+    GRADERS,
+    TOKEN_F1,
+    ArmFigures,
+    Comparison,
+    Difference,
+    Figure,
+    Table,
+    called,
+)
 
 NAMES = {CONTAINS: "contains", TOKEN_F1: "token F1"}
 NOTHING = "-"
@@ -99,7 +109,7 @@ def _learned(arms: Sequence[ArmFigures]) -> Iterator[str]:
     head = ["arm", "procedure", *(NAMES[g] for g in GRADERS), *(f"gain, {NAMES[g]}" for g in GRADERS), "empty"]
     rows = [
         [
-            arm.arm,
+            called(arm.arm),
             arm.procedure or NOTHING,
             *(between(arm.accuracy[grader]) for grader in GRADERS),
             *(change(arm.gain.get(grader)) for grader in GRADERS),
@@ -114,7 +124,7 @@ def _cost(arms: Sequence[ArmFigures]) -> Iterator[str]:
     head = ["arm", "procedure", "right to wrong", "wrong to right", "anchors lost", "different", "tokens", "seconds"]
     rows = [
         [
-            arm.arm,
+            called(arm.arm),
             arm.procedure or NOTHING,
             str(arm.right_to_wrong),
             str(arm.wrong_to_right),
@@ -133,13 +143,18 @@ def _without(arms: Sequence[ArmFigures]) -> Iterator[str]:
         for reason, count in arm.without.items():
             yield ""
             answered = f"the unedited model answered for {count} of {arm.passages} passages"
-            yield f"{arm.arm}, {arm.procedure}: {answered}: {reason}"
+            yield f"{called(arm.arm)}, {arm.procedure}: {answered}: {reason}"
 
 
 def _differences(differences: Sequence[Difference]) -> Iterator[str]:
     head = ["arm", *(NAMES[grader] for grader in GRADERS), "anchors lost: ours", "published", "difference"]
     rows = [
-        [one.arm, *(change(one.accuracy[grader]) for grader in GRADERS), *map(share, one.lost_share), change(one.lost)]
+        [
+            called(one.arm),
+            *_changes(one.accuracy),
+            *map(share, one.lost_share),
+            change(one.lost),
+        ]
         for one in differences
     ]
     return grid(head, rows, words=1)
@@ -147,15 +162,17 @@ def _differences(differences: Sequence[Difference]) -> Iterator[str]:
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Iterator[str]:
     head = ["procedure", "arm", "less", *(NAMES[grader] for grader in GRADERS)]
-    rows = [
-        [one.procedure, one.arm, one.less, *(change(one.accuracy[grader]) for grader in GRADERS)] for one in comparisons
-    ]
+    rows = [[one.procedure, called(one.arm), called(one.less), *_changes(one.accuracy)] for one in comparisons]
     return grid(head, rows, words=3)
+
+
+def _changes(accuracy: Mapping[str, Figure]) -> Iterator[str]:
+    return (change(accuracy[grader]) for grader in GRADERS)
 
 
 def _fallback(arms: Sequence[ArmFigures]) -> Iterator[str]:
     rows = [
-        [arm.arm, arm.procedure or NOTHING, *(between(arm.with_fallback[grader]) for grader in GRADERS)]
+        [called(arm.arm), arm.procedure or NOTHING, *(between(arm.with_fallback[grader]) for grader in GRADERS)]
         for arm in arms
         if arm.with_fallback
     ]

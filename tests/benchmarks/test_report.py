@@ -102,6 +102,14 @@ def test_arms_are_compared_with_each_other(table: Table) -> None:
     assert row[2:] == ["in-context", "-45.0 [-60.0, -30.0]", "-22.5 [-30.0, -15.0]"]
 
 
+def test_a_policy_is_called_by_the_beginning_of_its_digest(table: Table) -> None:
+    policy = f"policy:{'0123456789abcdef' * 4}"
+    arms = tuple(one.model_copy(update={"arm": policy}) if one.arm == "recorded" else one for one in table.arms)
+    named = table.model_copy(update={"arms": arms})
+    assert rows(report(named), "policy:0123456789ab", "seal")
+    assert policy not in report(named) + picture(named)
+
+
 def test_without_both_procedures_nothing_is_compared(table: Table) -> None:
     assert "published" in report(table)
     assert "published" not in report(table.model_copy(update={"differences": ()}))
