@@ -20,7 +20,8 @@ def report(table: ContinualTable) -> str:
 def _lines(table: ContinualTable) -> Iterator[str]:
     first = table.chains[0]
     length = first.edits // first.sequences
-    yield f"{table.model}: {first.sequences} sequences of {length} passages, {first.questions} questions"
+    many = "sequence" if first.sequences == 1 else "sequences"
+    yield f"{table.model}: {first.sequences} {many} of {length} passages, {first.questions} questions"
     yield f"unedited: {between(first.figures['unedited_mean'])} per cent right"
     yield from _noise(table)
     yield ""
