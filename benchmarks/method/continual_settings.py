@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
-from benchmarks.method.settings import IN_CONTEXT, RECORDED, UNEDITED, BenchSettings
+from benchmarks.method.settings import RECORDED, UNEDITED, UNTRAINED, BenchSettings
 from benchmarks.method.versions import MOST_RANK
 from benchmarks.passages import Passage
 from benchmarks.reference import PUBLISHED
@@ -77,7 +77,7 @@ class ContinualSettings(BenchSettings):
     @property
     def taught(self) -> str:
         """The arm whose edits are learned. Raises InvalidConfig unless there is exactly one."""
-        training = [arm for arm in self.arms if arm not in (UNEDITED, IN_CONTEXT)]
+        training = [arm for arm in self.arms if arm not in UNTRAINED]
         if len(training) != 1:
             raise InvalidConfig(f"arms: one that trains is needed, and there are {len(training)}")
         return training[0]

@@ -51,6 +51,11 @@ class Turn(Domain):
     reported: tuple[int, ...] = ()
     uncounted: tuple[int, ...] = ()
 
+    @property
+    def by_gates(self) -> tuple[tuple[int, ...], ...]:
+        """`judged`, of each passage none where none are told."""
+        return self.judged or ((),) * len(self.passages)
+
 
 class Edited(Domain):
     """One edit of a sequence. scale: at which it was accepted or turned down; tokens, seconds: of its training."""
@@ -149,8 +154,7 @@ def judged(workshop: Workshop, turn: Turn, training: Training, live: Live, place
         return Decided(
             workshop.train(training).adapter, (Attempt(scale=WHOLE, outcome=Outcome.PASSED, reason="no gate"),)
         )
-    judged = turn.judged or ((),) * len(turn.passages)
-    exam = Exam(turn.passages, judged, turn.items, turn.gated, turn.tokens)
+    exam = Exam(turn.passages, turn.by_gates, turn.items, turn.gated, turn.tokens)
     return Judge(workshop, turn.gate, exam).decide(training, live.adapter, place, sorted(live.learned))
 
 
@@ -183,10 +187,9 @@ def outcome(workshop: Workshop, turn: Turn, versions: Sequence[str], edits: Sequ
 
 def reported(turn: Turn) -> tuple[tuple[int, ...], ...]:
     """Places of each passage's questions that no gate asks."""
-    judged = turn.judged or ((),) * len(turn.passages)
     return tuple(
         tuple(place for place in range(len(passage.questions)) if place not in left_out)
-        for passage, left_out in zip(turn.passages, judged, strict=True)
+        for passage, left_out in zip(turn.passages, turn.by_gates, strict=True)
     )
 
 

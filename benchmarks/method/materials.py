@@ -104,13 +104,17 @@ def training_of(
         )
     examples = [example for material in materials for example in material.examples]
     for material in materials:
-        most = settings.seal.rehearsal_as_written if material.as_written else settings.seal.rehearsal
-        if most:
+        if most := rehearsed_at_most(material, settings):
             examples += rehearse(derive_seed("bench-rehearsal", settings.seed, material.passage))[:most]
     # What an example is grounded in changes nothing that is trained, and each is trained on once.
     once = {digest_of(e).sha256: e for e in (example.model_copy(update={"grounding": ""}) for example in examples)}
     recipe = recipe_of(materials).over(settings.seal.recipe).over(materials[0].suited).over(DEFAULT_RECIPE)
     return Training(base=base, examples=tuple(once.values()), recipe=recipe, seed=seed, parent=parent)
+
+
+def rehearsed_at_most(material: Material, settings: BenchSettings) -> int:
+    """Common questions beside one edit, where there are so many."""
+    return settings.seal.rehearsal_as_written if material.as_written else settings.seal.rehearsal
 
 
 def recipe_of(materials: Sequence[Material]) -> Recipe:

@@ -12,7 +12,7 @@ from benchmarks.method.continual import procedure_of
 from benchmarks.method.continual_settings import ContinualSettings, check_rank, sequences_of
 from benchmarks.method.edits import materials_of
 from benchmarks.method.loading import Loaded, grouped, load
-from benchmarks.method.materials import training_of
+from benchmarks.method.materials import rehearsed_at_most, training_of
 from benchmarks.method.report import grid
 from benchmarks.method.results import called
 from benchmarks.method.settings import OWN, POLICY, UNTRAINED, BenchSettings, Procedure
@@ -84,7 +84,9 @@ class Counting:
         if procedure == "seal":
             known = len(read_questions())  # of which an update trains each once an epoch, at most
             rehearsed = sum(
-                REHEARSED_TOKENS * min(settings.seal.rehearsal * len(group), known) * (training.recipe.epochs or 1)
+                REHEARSED_TOKENS
+                * min(sum(rehearsed_at_most(materials[p.key], settings) for p in group), known)
+                * (training.recipe.epochs or 1)
                 for group, training in zip(groups, trainings, strict=True)
             )
         return sum(map(self.training, trainings)) + rehearsed

@@ -117,9 +117,10 @@ def group() -> None:
 
 
 @bench.command()
-def passages(  # noqa: PLR0917 - a command's options are its parameters
+def passages(
     context: typer.Context,
     data: Data,
+    *,
     edits: Edits = None,
     arms: Arms = None,
     procedure: Procedures = None,
@@ -158,9 +159,10 @@ def passages(  # noqa: PLR0917 - a command's options are its parameters
 
 
 @bench.command()
-def corpus(  # noqa: PLR0917 - a command's options are its parameters
+def corpus(
     context: typer.Context,
     data: Data,
+    *,
     n: Annotated[int, typer.Option("--n", min=2, metavar="N", help="Passages that one update learns.")],
     edits: Edits = None,
     arms: Arms = None,
@@ -196,9 +198,10 @@ def corpus(  # noqa: PLR0917 - a command's options are its parameters
 
 
 @bench.command()
-def continual(  # noqa: PLR0917 - a command's options are its parameters
+def continual(
     context: typer.Context,
     data: Data,
+    *,
     length: Annotated[int, typer.Option("--length", min=2, metavar="L", help="Passages learned one after another.")],
     sequences: Annotated[int, typer.Option("--sequences", min=1, metavar="S", help="Sequences of L passages.")],
     edits: Edits = None,

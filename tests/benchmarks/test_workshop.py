@@ -225,7 +225,7 @@ def die_before_renaming(folder: Path, model: ModelConfig, training: Training) ->
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    Path.replace = die  # type: ignore[method-assign,assignment]
+    pytest.MonkeyPatch().setattr(Path, "replace", die)
     Workshop(folder, model).train(training)
 
 
